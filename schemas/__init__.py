@@ -1,0 +1,1 @@
+"""The contract: what two processes must agree on. No network, no clock."""

@@ -1,0 +1,119 @@
+"""What can go wrong, in two languages: what a consumer does about it, and what a client is told."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Malformed(Exception):
+    """The record can never be processed as it is: dead-letter it, tell the client, go on."""
+
+
+class Retryable(Exception):
+    """A dependency did not answer: the same record may succeed later, within named bounds."""
+
+
+class Fatal(Exception):
+    """The process cannot go on safely: stop it and let the supervisor start a fresh one."""
+
+
+class RecordTooLarge(Malformed):
+    """The record exceeds its topic's size limit; found before sending, so the producer stays usable."""
+
+
+class OutcomeUnknown(Retryable):
+    """An append timed out or failed half-way: the records may or may not be on the log."""
+
+
+class ErrorType(StrEnum):
+    """OpenAI's ``error.type`` values, as its clients switch on them."""
+
+    INVALID_REQUEST = "invalid_request_error"
+    AUTHENTICATION = "authentication_error"
+    PERMISSION = "permission_error"
+    NOT_FOUND = "not_found_error"
+    CONFLICT = "conflict_error"
+    RATE_LIMIT = "rate_limit_error"
+    INSUFFICIENT_QUOTA = "insufficient_quota"
+    SERVER = "server_error"
+    UNAVAILABLE = "service_unavailable_error"
+
+
+class ErrorBody(BaseModel):
+    """The inside of OpenAI's error object: ``{"error": {message, type, param, code}}``, all four always present."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: str = Field(description="For a person. Never contains user content or a credential.")
+    type: ErrorType
+    param: str | None = Field(default=None, description="The request field at fault, if one is.")
+    code: str | None = Field(default=None, description="For a program; stable.")
+
+
+class Refusal(BaseModel):
+    """Why a turn ends without an answer, as the client will see it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: int = Field(ge=400, le=599, description="HTTP status code.")
+    error: ErrorBody
+    retry_after_s: int | None = Field(default=None, ge=1, description="Seconds; sent as Retry-After.")
+
+
+def invalid_request(message: str, param: str | None = None, code: str | None = None, status: int = 400) -> Refusal:
+    """A request that can never succeed as it is."""
+    return Refusal(
+        status=status, error=ErrorBody(message=message, type=ErrorType.INVALID_REQUEST, param=param, code=code)
+    )
+
+
+def invalid_api_key() -> Refusal:
+    """401: the key is malformed, unknown, revoked or expired; which of these is not told."""
+    return Refusal(
+        status=401,
+        error=ErrorBody(
+            message="Incorrect API key provided. Check the Authorization header.",
+            type=ErrorType.AUTHENTICATION,
+            code="invalid_api_key",
+        ),
+    )
+
+
+def model_not_found(model: str) -> Refusal:
+    """404: no such model, or none that this account may use."""
+    return Refusal(
+        status=404,
+        error=ErrorBody(
+            message=f"The model '{model[:64]}' does not exist or you do not have access to it.",
+            type=ErrorType.INVALID_REQUEST,
+            param="model",
+            code="model_not_found",
+        ),
+    )
+
+
+def conversation_not_found() -> Refusal:
+    """404, the same for an unknown conversation and for somebody else's."""
+    return Refusal(
+        status=404,
+        error=ErrorBody(
+            message="No such conversation.",
+            type=ErrorType.INVALID_REQUEST,
+            param="conversation_id",
+            code="conversation_not_found",
+        ),
+    )
+
+
+def unavailable(message: str, code: str = "server_is_overloaded", retry_after_s: int = 1) -> Refusal:
+    """503: our capacity or a dependency, not the client's quota."""
+    return Refusal(
+        status=503,
+        error=ErrorBody(message=message, type=ErrorType.UNAVAILABLE, code=code),
+        retry_after_s=retry_after_s,
+    )
+
+
+def server_error(message: str, code: str = "internal_error") -> Refusal:
+    """500: our fault; the turn will not be answered."""
+    return Refusal(status=500, error=ErrorBody(message=message, type=ErrorType.SERVER, code=code))

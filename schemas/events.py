@@ -1,0 +1,238 @@
+"""The events of a turn on its way from the edge to the GPU, and what is said about it afterwards.
+
+Each event carries what the stages before it found out, so a stage reads one record and nothing else.
+The events of the answer itself are in ``schemas.tokens``.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.content import Content
+
+
+class Event(BaseModel):
+    """Base of everything on the log. Unknown fields are ignored, so that fields can be added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Role(StrEnum):
+    """Who speaks, in OpenAI's terms."""
+
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Message(Event):
+    """One message of a conversation or a prompt."""
+
+    role: Role
+    content: Content
+    name: str | None = None
+
+
+class Sampling(Event):
+    """How to draw tokens; None leaves a choice to the model."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    seed: int | None = None
+    stop: tuple[str, ...] = Field(default=(), max_length=4)
+
+
+class Turn(Event):
+    """What the edge fixed when it accepted the request; no later stage changes it."""
+
+    turn_id: str = Field(description="26 characters; carries time and home partition (schemas.ids).")
+    conversation_id: str
+    starts_conversation: bool = Field(description="The edge made the conversation id for this turn.")
+    stored: bool = Field(description="Whether messages are kept; a stateless turn lives on the log alone.")
+    model: str = Field(description="The model name as the client asked for it.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Completion tokens the client allows.")
+    sampling: Sampling = Sampling()
+    submitted_at_ms: int = Field(ge=0, description="Unix milliseconds, the edge's clock.")
+    deadline_ms: int = Field(ge=0, description="Unix milliseconds after which nobody waits for an answer.")
+    tokens_from: int | None = Field(
+        default=None,
+        ge=0,
+        description="An offset in the turn's tokens partition that lies before every record of the turn.",
+    )
+    end_user: str | None = Field(default=None, max_length=256, description="The client's own user label.")
+
+
+class Credential(Event):
+    """How the client proved itself, never the proof: an API key travels as its keyed hash."""
+
+    kind: Literal["api_key"] = "api_key"
+    key_hash: str = Field(pattern="^[0-9a-f]{64}$", description="HMAC-SHA-256 of the key under the server's pepper.")
+
+
+class Account(Event):
+    """Who asks, as the auth stage resolved it."""
+
+    tenant_id: str
+    user_id: str
+    key_id: str
+    plan: str
+
+
+class TurnSubmitted(Event):
+    """``chat.turns.submitted.v1``: a client's request was accepted onto the log."""
+
+    turn: Turn
+    credential: Credential
+    input: tuple[Message, ...] = Field(min_length=1, description="The messages of the request, oldest first.")
+
+
+class TurnAuthorized(Event):
+    """``chat.turns.authorized.v1``: the account may ask this model in this conversation."""
+
+    turn: Turn
+    account: Account
+    pool: str = Field(description="The inference pool that serves the model.")
+    message_seq: int = Field(ge=0, description="Sequence of the turn's first message (schemas.ids.message_seq).")
+    input: tuple[Message, ...] = Field(min_length=1)
+
+
+class RateLimits(Event):
+    """The account's quota right after this turn was counted, for the ``x-ratelimit-*`` headers."""
+
+    limit_requests: int
+    remaining_requests: int
+    reset_requests_ms: int = Field(description="Milliseconds until the requests quota is full again.")
+    limit_tokens: int
+    remaining_tokens: int
+    reset_tokens_ms: int = Field(description="Milliseconds until the tokens quota is full again.")
+
+
+class TurnAdmitted(Event):
+    """``chat.turns.admitted.v1``: within quota; ``reserved_tokens`` are held until usage settles them."""
+
+    turn: Turn
+    account: Account
+    pool: str
+    message_seq: int = Field(ge=0)
+    input: tuple[Message, ...] = Field(min_length=1)
+    limits: RateLimits
+    reserved_tokens: int = Field(ge=0)
+
+
+class Prompt(Event):
+    """What the model is given: system policy, as much history as fits, and the turn's own messages last."""
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+    input_count: int = Field(ge=1, description="How many of the last messages are this turn's own input.")
+    prompt_tokens: int = Field(ge=0, description="Tokens of the prompt as counted by the prompt stage.")
+    max_tokens: int = Field(ge=1, description="Completion tokens that fit the model's context and the request.")
+    dropped_messages: int = Field(default=0, ge=0, description="History messages that did not fit.")
+
+
+class TurnPrompted(Event):
+    """``chat.turns.prompted.v1``: the prompt is complete."""
+
+    turn: Turn
+    account: Account
+    pool: str
+    message_seq: int = Field(ge=0)
+    limits: RateLimits
+    prompt: Prompt
+
+
+class InferenceRequested(Event):
+    """``inference.requests.<pool>.v1``: cleared by moderation, ready for a GPU."""
+
+    turn: Turn
+    account: Account
+    pool: str
+    message_seq: int = Field(ge=0)
+    prompt: Prompt
+
+
+class Decision(StrEnum):
+    """Moderation's verdict on a turn."""
+
+    ALLOWED = "allowed"
+    BLOCKED_INPUT = "blocked_input"
+    BLOCKED_OUTPUT = "blocked_output"
+
+
+class ModerationDecided(Event):
+    """``moderation.decisions.v1``: one verdict with its reasons, never the text it judged."""
+
+    turn_id: str
+    conversation_id: str
+    tenant_id: str
+    user_id: str
+    decision: Decision
+    categories: tuple[str, ...] = Field(default=(), description="Policy categories that matched, sorted.")
+    rules: tuple[str, ...] = Field(default=(), description="Ids of the rules that matched, sorted.")
+    policy_version: str
+    trace_id: str | None = None
+    decided_at_ms: int
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended. The first three are OpenAI's; the others end a turn without a full answer."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class Usage(Event):
+    """Tokens of one turn, as reported by the engine where it reports them."""
+
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+
+
+class UsageRecorded(Event):
+    """``usage.events.v1``: one per turn. Deduplicate by ``turn_id``: a redelivery repeats it unchanged."""
+
+    turn_id: str
+    conversation_id: str
+    tenant_id: str
+    user_id: str
+    key_id: str
+    plan: str
+    model: str
+    pool: str
+    usage: Usage
+    finish_reason: FinishReason
+    attempt: int = Field(ge=0)
+    ttft_ms: int | None = Field(default=None, ge=0, description="From submission to the first token on the log.")
+    duration_ms: int = Field(ge=0, description="From submission to the terminal event.")
+    submitted_at_ms: int
+    recorded_at_ms: int
+
+
+class UsageRolledUp(Event):
+    """``usage.rollups.v1``: usage per user, model and minute. The last record of a key wins."""
+
+    tenant_id: str
+    user_id: str
+    model: str
+    window_start_ms: int
+    window_end_ms: int
+    turns: int = Field(ge=0)
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+
+
+class TurnCancelled(Event):
+    """``chat.turns.cancelled.v1``: a hint for inference to free the GPU.
+
+    The log's verdict is ``Cancelled`` on the tokens topic, written before this.
+    """
+
+    turn_id: str
+    reason: Literal["client", "abandoned"]

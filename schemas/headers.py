@@ -1,0 +1,34 @@
+"""Record headers: text, readable with any Kafka tool."""
+
+from collections.abc import Iterable
+from typing import Final
+
+Headers = tuple[tuple[str, bytes], ...]
+
+TURN: Final = "turn"
+SCHEMA: Final = "schema"
+TRACEPARENT: Final = "traceparent"
+ATTEMPT: Final = "attempt"
+REPLAY: Final = "replay"
+# On dead letters: where the record came from and why it is here.
+DLQ_TOPIC: Final = "dlq-topic"
+DLQ_PARTITION: Final = "dlq-partition"
+DLQ_OFFSET: Final = "dlq-offset"
+DLQ_STAGE: Final = "dlq-stage"
+DLQ_ERROR: Final = "dlq-error"
+
+
+def make_headers(values: Iterable[tuple[str, str | None]]) -> Headers:
+    """Headers of the pairs whose value is not None, in order."""
+    return tuple((name, value.encode()) for name, value in values if value is not None)
+
+
+def header(headers: Headers, name: str) -> str | None:
+    """The first value of ``name``, or None when it is absent or not UTF-8."""
+    for key, value in headers:
+        if key == name:
+            try:
+                return value.decode()
+            except UnicodeDecodeError:
+                return None
+    return None

@@ -1,0 +1,29 @@
+"""Names of Redis keys. Braces are hash tags: what one script touches lies on one slot."""
+
+
+def hot_context(conversation_id: str) -> str:
+    """Hash: zero-padded message_seq -> StoredMessage as JSON; the field ``complete`` marks a full context.
+
+    Written whole by the prompt stage on a miss, extended by the sink only while it exists.
+    """
+    return f"ts:ctx:{{{conversation_id}}}"
+
+
+def quota_bucket(tenant_id: str, subject: str) -> str:
+    """Hash: token buckets of one subject (``user:<id>`` or ``tenant``) of a tenant."""
+    return f"ts:quota:{{{tenant_id}}}:{subject}"
+
+
+def quota_reservation(tenant_id: str, turn_id: str) -> str:
+    """Hash: what a turn reserved and was answered, until it is settled or expires."""
+    return f"ts:quota:{{{tenant_id}}}:turn:{turn_id}"
+
+
+def api_key(key_hash: str) -> str:
+    """String: the account of an API key as JSON, a cache with a short life."""
+    return f"ts:key:{key_hash}"
+
+
+def conversation_owner(conversation_id: str) -> str:
+    """String: the owner of a conversation as JSON, a cache."""
+    return f"ts:owner:{conversation_id}"

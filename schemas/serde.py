@@ -1,0 +1,58 @@
+"""Events to bytes and back: JSON, readable by kcat, analysts and consoles.
+
+The one place that knows the wire format; sealing of content will be added here.
+"""
+
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from schemas import headers
+from schemas.errors import Malformed
+from schemas.events import Event
+from schemas.headers import Headers
+from schemas.tokens import TokenEvent
+from schemas.topics import Topic
+
+
+def encode(event: Event) -> bytes:
+    """The record value of ``event``: compact JSON without absent fields."""
+    return event.__pydantic_serializer__.to_json(event, exclude_none=True)
+
+
+def decode(topic: Topic, value: bytes) -> Any:
+    """The event in a record of ``topic``. Raises Malformed, naming fields but never their content."""
+    try:
+        return adapter(topic).validate_json(value)
+    except ValidationError as error:
+        raise Malformed(f"{topic.name}: {_explain(error)}") from None
+
+
+def decode_token(value: bytes) -> TokenEvent:
+    """The event in a record of ``chat.tokens.v1``. Raises Malformed."""
+    try:
+        return _TOKENS.validate_json(value)
+    except ValidationError as error:
+        raise Malformed(f"chat.tokens.v1: {_explain(error)}") from None
+
+
+def event_headers(topic: Topic, turn_id: str | None, traceparent: str | None = None) -> Headers:
+    """The headers of a new record on ``topic``."""
+    return headers.make_headers(
+        ((headers.SCHEMA, topic.name), (headers.TURN, turn_id), (headers.TRACEPARENT, traceparent))
+    )
+
+
+@cache
+def adapter(topic: Topic) -> TypeAdapter[Any]:
+    """The validator and JSON Schema source of the topic's events."""
+    return topic.event if isinstance(topic.event, TypeAdapter) else TypeAdapter(topic.event)
+
+
+_TOKENS: TypeAdapter[TokenEvent] = TypeAdapter(TokenEvent)
+
+
+def _explain(error: ValidationError) -> str:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'value'}: {p['msg']}" for p in problems[:5])

@@ -1,0 +1,91 @@
+"""The fence reducer: what the records of one turn mean together.
+
+Every reader of ``chat.tokens.v1`` (the edge, the sink, the next owner of a turn) folds the records of a
+turn, in log order, through ``advance``. They therefore agree on one text, however many owners, zombies
+and duplicate appends there were:
+
+- a fence counts if its attempt is higher than the current one;
+- a delta counts if it is of the current attempt and owner, and its ``seq`` is the next;
+- the first terminal that counts ends the turn; nothing but ``persisted`` counts after it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from schemas.tokens import (
+    AttemptStarted,
+    Cancelled,
+    Cleared,
+    Delta,
+    Failed,
+    Finished,
+    Persisted,
+    Probed,
+    Refused,
+    Terminal,
+    TokenEvent,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Where a turn stands. It does not hold the text: readers that need it keep the deltas that counted."""
+
+    cleared: Cleared | None = None
+    attempt: int = 0
+    owner: str | None = None
+    next_seq: int = 0
+    terminal: Terminal | None = None
+    persisted: Persisted | None = None
+
+    def owned_by(self, attempt: int, owner: str | None) -> bool:
+        """Whether this attempt of this owner is the one that may write."""
+        return self.attempt == attempt and self.owner == owner
+
+
+INITIAL = StreamState()
+
+
+def advance(state: StreamState, event: TokenEvent) -> StreamState:
+    """The state after ``event``. Returns the same object if and only if the event does not count."""
+    if not counts(state, event):
+        return state
+    match event:
+        case Delta():
+            return replace(state, next_seq=state.next_seq + 1)
+        case AttemptStarted():
+            return replace(state, attempt=event.attempt, owner=event.owner)
+        case Cleared():
+            return replace(state, cleared=event)
+        case Persisted():
+            return replace(state, persisted=event)
+        case Finished() | Failed() | Refused() | Cancelled():
+            return replace(state, terminal=event)
+        case Probed():
+            return state
+        case _:
+            assert_never(event)
+
+
+def counts(state: StreamState, event: TokenEvent) -> bool:
+    """Whether ``event`` changes the turn: the three rules above, and no others."""
+    if isinstance(event, Persisted):
+        return state.terminal is not None and state.persisted is None
+    if state.terminal is not None:
+        return False
+    match event:
+        case Delta() | Finished():
+            verdict = state.owned_by(event.attempt, event.owner) and event.seq == state.next_seq
+        case AttemptStarted():
+            verdict = event.attempt > state.attempt
+        case Failed():
+            verdict = event.attempt is None or state.owned_by(event.attempt, event.owner)
+        case Cleared():
+            verdict = state.cleared is None
+        case Refused() | Cancelled():
+            verdict = True
+        case Probed():
+            verdict = False
+        case _:
+            assert_never(event)
+    return verdict
