@@ -1,0 +1,54 @@
+# The commands of the project. Each sets up what it needs; a fresh machine needs Python 3.11+, make and a network.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install run demo test lint format bench lock contract clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## Set up the virtual environment from the lock file
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnstream needs Python 3.11 or newer; set PYTHON=")'
+	@echo "Setting up .venv (about a minute, once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(INSTALLED) ## Start everything on this machine and print how to chat; Ctrl-C stops it
+	@$(BIN)/turnstream up
+
+demo: $(INSTALLED) ## Start, chat with the OpenAI SDK, show history and trace, stop
+	@$(BIN)/turnstream demo
+
+test: lint ## All checks and all tests, on the real servers
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## Formatting, lint, types, import directions, generated documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/turnstream contract check
+
+format: $(INSTALLED) ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+contract: $(INSTALLED) ## Generate JSON Schema, AsyncAPI and the events reference from the models
+	$(BIN)/turnstream contract generate
+
+bench: $(INSTALLED) ## Measure against the backend called directly; results go to bench/results
+	$(BIN)/python bench/end_to_end.py
+	$(BIN)/python bench/stateless_stages.py
+
+lock: $(INSTALLED) ## Resolve requirements.lock anew, with hashes
+	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv/lock-tool uv
+	.venv/lock-tool/bin/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
+
+clean: ## Remove everything that was made here, data included
+	rm -rf .venv .turnstream .mypy_cache .pytest_cache .ruff_cache .hypothesis
