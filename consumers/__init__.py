@@ -1,0 +1,1 @@
+"""Topic in, outside world out; and the one consume loop that every stage runs on."""

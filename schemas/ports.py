@@ -329,6 +329,10 @@ class InferenceBackend(Protocol):
         """Whether the server would take a request now."""
         ...
 
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        ...
+
 
 # --- telemetry ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Topic in, topic out: the stages between the edge and the GPU."""

@@ -1,0 +1,1 @@
+"""Stores answers: ``chat.tokens.v1`` into Cassandra and the hot contexts."""

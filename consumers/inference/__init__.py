@@ -1,0 +1,1 @@
+"""Inference: turns cleared by moderation, to tokens on the log."""

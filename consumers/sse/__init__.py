@@ -1,0 +1,1 @@
+"""The answer to its client: the reading half of the edge."""

@@ -1,0 +1,1 @@
+"""HTTP to turns: the writing half of the edge."""

@@ -1,0 +1,1 @@
+"""Auth: who may ask which model in which conversation."""

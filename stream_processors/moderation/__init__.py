@@ -1,0 +1,1 @@
+"""Moderation: which turns and answers the policy lets pass."""

@@ -1,0 +1,1 @@
+"""Prompt: what the model is given, fitted to its context."""

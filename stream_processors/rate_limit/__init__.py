@@ -1,0 +1,1 @@
+"""Rate limit: requests and tokens per minute, reserved before a turn and settled after it."""

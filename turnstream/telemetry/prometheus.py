@@ -45,6 +45,10 @@ class PrometheusMetrics:
         metric = self._histograms[name]
         (metric.labels(**labels) if labels else metric).observe(value)
 
+    def gauge_value(self, name: Gauge, **labels: str) -> float:
+        """The last value of a gauge, 0 before the first."""
+        return self._registry.get_sample_value(name, labels) or 0.0
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,0 +1,64 @@
+"""The sink's rows in Cassandra: one upsert each, with the timestamp that the row carries."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow
+from schemas.errors import Retryable
+from schemas.ports import Cql
+
+_MESSAGE: Final = (
+    "INSERT INTO messages (conversation_id, message_seq, turn_id, role, name, content, status, finish_reason, model,"
+    " prompt_tokens, completion_tokens, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+)
+_CONVERSATION: Final = (
+    "INSERT INTO conversations (tenant_id, user_id, conversation_id, last_turn_id, updated_at)"
+    " VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
+)
+
+
+class CassandraRows:
+    """``ConversationRows`` over the tables ``messages`` and ``conversations``.
+
+    The rows of one call are written at once; ``Cql`` bounds how many of them are in flight.
+    """
+
+    def __init__(self, cql: Cql) -> None:
+        self._cql = cql
+
+    async def write(self, messages: Sequence[MessageRow], conversations: Sequence[ConversationRow]) -> None:
+        """Return when all rows are durable. Raises Retryable, in which case any subset may be."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for message in messages:
+                    group.create_task(self._cql.execute(_MESSAGE, _message_values(message)))
+                for conversation in conversations:
+                    group.create_task(self._cql.execute(_CONVERSATION, _conversation_values(conversation)))
+        except ExceptionGroup as failures:
+            _, others = failures.split(Retryable)
+            if others is not None:
+                raise others.exceptions[0] from failures
+            raise Retryable(f"{len(failures.exceptions)} rows were not confirmed") from failures
+
+
+def _message_values(row: MessageRow) -> tuple[object, ...]:
+    return (
+        row.conversation_id,
+        row.message_seq,
+        row.turn_id,
+        row.role.value,
+        row.name,
+        row.content.text,
+        row.status,
+        row.finish_reason.value if row.finish_reason else None,
+        row.model,
+        row.prompt_tokens,
+        row.completion_tokens,
+        row.created_at_ms,
+        row.written_us,
+    )
+
+
+def _conversation_values(row: ConversationRow) -> tuple[object, ...]:
+    return (row.tenant_id, row.user_id, row.conversation_id, row.last_turn_id, row.updated_at_ms, row.written_us)

@@ -1,0 +1,180 @@
+"""What a turn leaves in Cassandra: rows and their timestamps. Pure.
+
+**Timestamps.** Every cell of a turn is written ``USING TIMESTAMP`` (microseconds)
+``submitted_at_ms * 1000 + 4 * accepted deltas + rank``, with rank 0 for a draft, 1 for a turn given up and 2 for an
+ended one. It depends on the log alone, not on clocks of writers, and grows along the turn's records: a row of an ended
+turn beats every draft of it, whoever writes them and in whatever order, and a row written twice is the same row. It
+stays behind real time, since a turn takes longer than 4 microseconds a delta: a later deletion always wins.
+
+**Status.** ``streaming`` while the turn runs. An answer is ``complete`` when it finished (also when the content filter
+ended it), ``incomplete`` when it was cut short: cancelled, failed, given up, or longer than the sink may hold. The
+turn's own messages are ``complete`` once there is an answer to them, whole or not, else ``incomplete``: the history
+shows such a question, a prompt can leave it out.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Literal
+
+from consumers.cassandra_sink.turns import HeldTurn
+from schemas.content import Content
+from schemas.events import FinishReason, Message, Role
+from schemas.ports import StoredMessage
+from schemas.tokens import Cancelled, Cleared, Failed, Finished
+
+Status = Literal["streaming", "complete", "incomplete"]
+
+_RANKS: Final = 4
+_CUT_SHORT: Final = frozenset({FinishReason.CANCELLED, FinishReason.FAILED})
+
+
+class Rank(IntEnum):
+    """Which of a turn's writes wins: the last bits of its timestamp."""
+
+    DRAFT = 0
+    GIVEN_UP = 1
+    ENDED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """One row of ``messages``; ``created_at_ms`` in Unix milliseconds, ``written_us`` its cell timestamp."""
+
+    conversation_id: str
+    message_seq: int
+    turn_id: str
+    role: Role
+    name: str | None
+    content: Content
+    status: Status
+    finish_reason: FinishReason | None
+    model: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    created_at_ms: int
+    written_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """One row of ``conversations``; times as in ``MessageRow``."""
+
+    tenant_id: str
+    user_id: str
+    conversation_id: str
+    last_turn_id: str
+    updated_at_ms: int
+    written_us: int
+
+
+def answer_seq(cleared: Cleared) -> int:
+    """The place of the answer: right after the turn's own messages."""
+    return cleared.message_seq + len(cleared.input)
+
+
+def message_rows(turn: HeldTurn, cleared: Cleared, rank: Rank) -> tuple[MessageRow, ...]:
+    """The turn's own messages and, where there is one, its answer, as they stand."""
+    inputs = input_rows(turn, cleared, rank)
+    return (*inputs, answer_row(turn, cleared, rank)) if has_answer(turn) else inputs
+
+
+def input_rows(turn: HeldTurn, cleared: Cleared, rank: Rank) -> tuple[MessageRow, ...]:
+    """The turn's own messages, in the order of the request."""
+    status: Status = "streaming"
+    if rank is not Rank.DRAFT:
+        status = "complete" if has_answer(turn) else "incomplete"
+    return tuple(
+        MessageRow(
+            conversation_id=cleared.conversation_id,
+            message_seq=cleared.message_seq + index,
+            turn_id=cleared.turn_id,
+            role=message.role,
+            name=message.name,
+            content=message.content,
+            status=status,
+            finish_reason=None,
+            model=cleared.model,
+            prompt_tokens=None,
+            completion_tokens=None,
+            created_at_ms=cleared.submitted_at_ms,
+            written_us=written_us(turn, cleared, rank),
+        )
+        for index, message in enumerate(cleared.input)
+    )
+
+
+def answer_row(turn: HeldTurn, cleared: Cleared, rank: Rank) -> MessageRow:
+    """The answer as far as it goes."""
+    terminal = turn.state.terminal
+    usage = terminal.usage if isinstance(terminal, Finished) else None
+    return MessageRow(
+        conversation_id=cleared.conversation_id,
+        message_seq=answer_seq(cleared),
+        turn_id=cleared.turn_id,
+        role=Role.ASSISTANT,
+        name=None,
+        content=Content(turn.text),
+        status=_answer_status(turn, rank),
+        finish_reason=_finish_reason(turn),
+        model=cleared.model,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        created_at_ms=turn.last_ms,
+        written_us=written_us(turn, cleared, rank),
+    )
+
+
+def conversation_row(turn: HeldTurn, cleared: Cleared, rank: Rank) -> ConversationRow:
+    """The conversation's place in its user's list."""
+    return ConversationRow(
+        tenant_id=cleared.tenant_id,
+        user_id=cleared.user_id,
+        conversation_id=cleared.conversation_id,
+        last_turn_id=cleared.turn_id,
+        updated_at_ms=turn.last_ms,
+        written_us=written_us(turn, cleared, rank),
+    )
+
+
+def stored_messages(rows: tuple[MessageRow, ...]) -> tuple[StoredMessage, ...]:
+    """The rows as the history port would read them back."""
+    return tuple(
+        StoredMessage(
+            message_seq=row.message_seq,
+            turn_id=row.turn_id,
+            message=Message(role=row.role, content=row.content, name=row.name),
+            complete=row.status == "complete",
+            created_at_ms=row.created_at_ms,
+        )
+        for row in rows
+    )
+
+
+def has_answer(turn: HeldTurn) -> bool:
+    """Whether there is an answer to show: some text, or an end that says that no text is the answer."""
+    terminal = turn.state.terminal
+    return bool(turn.text) or (isinstance(terminal, Finished) and terminal.finish_reason not in _CUT_SHORT)
+
+
+def written_us(turn: HeldTurn, cleared: Cleared, rank: Rank) -> int:
+    """The cell timestamp of the turn's rows, in microseconds; the rule is in the module's docstring."""
+    return cleared.submitted_at_ms * 1000 + _RANKS * turn.state.next_seq + rank
+
+
+def _answer_status(turn: HeldTurn, rank: Rank) -> Status:
+    if rank is Rank.DRAFT:
+        return "streaming"
+    finished = isinstance(turn.state.terminal, Finished) and _finish_reason(turn) not in _CUT_SHORT
+    return "complete" if finished and not turn.text_cut else "incomplete"
+
+
+def _finish_reason(turn: HeldTurn) -> FinishReason | None:
+    match turn.state.terminal:
+        case Finished(finish_reason=reason):
+            return reason
+        case Cancelled():
+            return FinishReason.CANCELLED
+        case Failed():
+            return FinishReason.FAILED
+        case _:
+            return None

@@ -1,0 +1,57 @@
+"""Hears the hints of ``chat.turns.cancelled.v1`` and passes them to the turns that generate here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+
+from schemas import serde
+from schemas.errors import Malformed
+from schemas.events import TurnCancelled
+from schemas.ports import LogTail, Record
+from schemas.topics import TURNS_CANCELLED
+
+HINTS_PER_POLL_MAX: Final = 500
+POLL_WAIT_S_MAX: Final = 1.0
+
+_log = structlog.get_logger()
+
+
+class CancelListener:
+    """Follows the hints through a ``LogTail`` on that topic. Hints of turns that run elsewhere are dropped.
+
+    A hint is never a verdict: whoever hears one looks for ``Cancelled`` on the tokens topic. A hint that came
+    before its turn started here is not missed either: a starting turn reads the tokens topic first.
+    """
+
+    def __init__(self, tail: LogTail) -> None:
+        self._tail = tail
+        self._watched: dict[str, list[Callable[[], None]]] = {}
+
+    @contextmanager
+    def watch(self, turn_id: str, on_hint: Callable[[], None]) -> Iterator[None]:
+        """Call ``on_hint`` (in the event loop, at once) for every hint about the turn, while inside."""
+        callbacks = self._watched.setdefault(turn_id, [])
+        callbacks.append(on_hint)
+        try:
+            yield
+        finally:
+            callbacks.remove(on_hint)
+            if not callbacks:
+                del self._watched[turn_id]
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            for record in await self._tail.poll(HINTS_PER_POLL_MAX, POLL_WAIT_S_MAX):
+                self._pass_on(record)
+
+    def _pass_on(self, record: Record) -> None:
+        try:
+            hint: TurnCancelled = serde.decode(TURNS_CANCELLED, record.value)
+        except Malformed:
+            _log.warning("cancel_hint_unreadable", partition=record.partition, offset=record.offset)
+            return
+        for on_hint in tuple(self._watched.get(hint.turn_id, ())):
+            on_hint()

@@ -1,0 +1,88 @@
+"""``InferenceBackend`` over any OpenAI-compatible server: ``POST {url}/chat/completions`` as a stream.
+
+https://platform.openai.com/docs/api-reference/chat/create; ``continue_final_message`` and ``add_generation_prompt`` are
+vLLM's: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from http import HTTPStatus
+from typing import Final
+
+import httpx2
+
+from consumers.inference import openai_chunks
+from consumers.inference.core import PrefixUnsupported
+from consumers.inference.pool import PoolSettings
+from consumers.inference.sse_lines import SseDecoder
+from schemas.errors import Malformed, Retryable
+from schemas.events import InferenceRequested
+from schemas.ports import Generated
+
+READY_S_MAX: Final = 2.0
+_TRY_AGAIN: Final = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+)
+
+
+class OpenAiBackend:
+    """Generates with an upstream that speaks OpenAI's Chat Completions. ``close`` it at the end."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._url = settings.url.rstrip("/")
+        key = settings.api_key
+        self._client = httpx2.AsyncClient(
+            headers={} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"},
+            timeout=httpx2.Timeout(settings.silence_s_max, connect=settings.connect_s_max),
+            limits=httpx2.Limits(max_connections=settings.connections_max),
+        )
+
+    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+        """See ``InferenceBackend.generate``. Raises PrefixUnsupported if ``prefix`` cannot be continued there."""
+        if prefix and not self._settings.continues_prefix:
+            raise PrefixUnsupported("this upstream cannot continue an answer")
+        body = openai_chunks.request_body(request, prefix, self._settings.model)
+        try:
+            async with self._client.stream("POST", f"{self._url}/chat/completions", json=body) as response:
+                _check_status(response.status_code)
+                async for piece in self._pieces(response):
+                    yield piece
+        except httpx2.HTTPError as error:
+            raise Retryable(f"the upstream failed: {type(error).__name__}") from None
+
+    async def ready(self) -> bool:
+        """Whether the upstream lists its models."""
+        try:
+            async with asyncio.timeout(READY_S_MAX):
+                response = await self._client.get(f"{self._url}/models")
+        except (httpx2.HTTPError, TimeoutError):
+            return False
+        return response.status_code == HTTPStatus.OK
+
+    async def close(self) -> None:
+        """Close the connections; streams in flight are cancelled."""
+        await self._client.aclose()
+
+    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[Generated, None]:
+        """Pieces of text, then one last piece with the reason and the usage, which come in chunks of their own."""
+        decoder = SseDecoder(self._settings.message_bytes_max)
+        end = openai_chunks.Ending()
+        async for chunk in response.aiter_bytes():
+            for data in decoder.feed(chunk):
+                if data == openai_chunks.DONE:
+                    yield end.piece()
+                    return
+                piece, end = openai_chunks.read_chunk(data, end)
+                if piece is not None:
+                    yield piece
+        # Some servers close without [DONE]; with a reason the answer is whole all the same.
+        yield end.piece()
+
+
+def _check_status(status: int) -> None:
+    # The body stays unread: it may quote the prompt.
+    if status in _TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise Retryable(f"the upstream answered {status}")
+    if status != HTTPStatus.OK:
+        raise Malformed(f"the upstream rejected the request with {status}")

@@ -1,0 +1,121 @@
+"""One owner's hand on one turn of ``chat.tokens.v1``: fence, read back, append."""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from consumers.inference import core
+from consumers.inference.core import Answer, InferenceSettings
+from schemas import ids, serde
+from schemas.errors import Malformed, OutcomeUnknown, Retryable
+from schemas.events import Event, Turn
+from schemas.ports import LogReader, Outgoing, Producer, Record, TopicPartition
+from schemas.tokens import TokenEvent
+from schemas.topics import TOKENS, Topic
+
+_log = structlog.get_logger()
+
+
+class TurnLog:
+    """What the log says of a turn, kept up to date by reading back and by the owner's own appends.
+
+    ``owner`` must be unique to this run of this turn: a record of an earlier run that lands late must not count.
+    """
+
+    def __init__(
+        self,
+        *,
+        producer: Producer,
+        reader: LogReader,
+        turn: Turn,
+        owner: str,
+        traceparent: str | None,
+        settings: InferenceSettings,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.owner = owner
+        self.answer = Answer()
+        self._producer = producer
+        self._reader = reader
+        self._turn = turn
+        self._traceparent = traceparent
+        self._settings = settings
+        self._now_ms = now_ms
+        self._source = TopicPartition(TOKENS.name, ids.turn_partition(turn.turn_id))
+        # What was read from the log itself, up to ``_position``; ``answer`` is ahead of it by own appends.
+        self._verified = Answer()
+        self._position: int | None = None
+        self._tried = 0
+
+    async def claim(self) -> int:
+        """Become the one writer, or find the turn's terminal: ``answer`` is then what the log says.
+
+        Returns how many fences were lost to other owners. Raises Retryable when the fences ran out or
+        the log cannot be read back.
+        """
+        lost = 0
+        for _ in range(self._settings.fences_per_claim_max):
+            offset = await self._append_fence()
+            if offset is None:
+                continue
+            await self._read_to(offset + 1)
+            if self.answer.ended or self.answer.state.owned_by(self._tried, self.owner):
+                return lost
+            lost += 1
+            _log.info("fence_lost", turn_id=self._turn.turn_id, attempt=self._tried)
+        raise Retryable("the turn could not be fenced within the allowed attempts")
+
+    async def append(self, events: Sequence[TokenEvent], others: Sequence[Outgoing] = ()) -> None:
+        """Append token events, then ``others``, in one go; ``answer`` follows.
+
+        Raises OutcomeUnknown, RecordTooLarge.
+        """
+        await self._producer.append([*map(self.outgoing, events), *others])
+        now = self._now_ms()
+        for event in events:
+            self.answer = core.fold(self.answer, event, now)
+
+    def outgoing(self, event: TokenEvent) -> Outgoing:
+        """The record of a token event of this turn."""
+        return self.record(TOKENS, self._turn.turn_id, event, self._source.partition)
+
+    def record(self, topic: Topic, key: str, event: Event, partition: int | None = None) -> Outgoing:
+        """A record about this turn on any topic."""
+        headers = serde.event_headers(topic, self._turn.turn_id, self._traceparent)
+        return Outgoing(topic.name, key.encode(), serde.encode(event), headers, partition)
+
+    async def _append_fence(self) -> int | None:
+        self._tried = core.next_attempt(self.answer, self._tried)
+        event = core.fence(self._turn.turn_id, self._tried, self.owner)
+        try:
+            return (await self._producer.append([self.outgoing(event)]))[0]
+        except OutcomeUnknown:
+            # It may be there or not: the next fence is higher in either case.
+            return None
+
+    async def _read_to(self, stop: int) -> None:
+        start = await self._start() if self._position is None else self._position
+        while start < stop:
+            page_end = min(stop, start + self._settings.readback_records_max)
+            for record in await self._reader.read_range(self._source, start, page_end):
+                self._verify(record)
+            self._position = start = page_end
+        self._position = stop
+        self.answer = self._verified
+
+    async def _start(self) -> int:
+        if self._turn.tokens_from is not None:
+            return self._turn.tokens_from
+        since_ms = max(0, ids.turn_time_ms(self._turn.turn_id) - self._settings.lookback_ms_max)
+        return (await self._reader.offsets_at([self._source], since_ms))[self._source]
+
+    def _verify(self, record: Record) -> None:
+        if record.key != self._turn.turn_id.encode():
+            return
+        try:
+            event = serde.decode_token(record.value)
+        except Malformed:
+            # No reader counts what it cannot read, so neither does an owner.
+            _log.warning("token_record_unreadable", partition=record.partition, offset=record.offset)
+            return
+        self._verified = core.fold(self._verified, event, record.timestamp_ms)

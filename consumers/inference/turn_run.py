@@ -1,0 +1,280 @@
+"""One owner's work on one turn: from its first fence to the terminal and the bill.
+
+It owns the turn through ``TurnLog``, reads the backend through ``Generation`` and asks ``core`` what everything means.
+Whenever it is in doubt (an append with unknown outcome, a cancel hint, a long silence of its own) it fences
+again and believes the log.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from consumers.inference import core
+from consumers.inference.core import InferenceSettings
+from consumers.inference.generation import Generation
+from consumers.inference.turn_log import TurnLog
+from schemas.errors import Malformed, OutcomeUnknown, Refusal
+from schemas.events import Decision, FinishReason, InferenceRequested, ModerationDecided
+from schemas.ports import InferenceBackend, Metrics, Outgoing, OutputPolicy
+from schemas.tokens import Terminal, TokenEvent
+from schemas.topics import MODERATION_DECISIONS, USAGE_EVENTS
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPorts:
+    """What every run of a process shares. ``in_flight`` says how many turns generate now."""
+
+    backend: InferenceBackend
+    policy: OutputPolicy
+    metrics: Metrics
+    now_ms: Callable[[], int]
+    in_flight: Callable[[], int]
+    settings: InferenceSettings
+
+
+class TurnRun:
+    """Run once; every method below ``run`` is one of its moves."""
+
+    def __init__(self, ports: TurnPorts, request: InferenceRequested, log: TurnLog) -> None:
+        self._ports = ports
+        self._settings = ports.settings
+        self._request = request
+        self._turn = request.turn
+        self._log = log
+        self._news = asyncio.Event()
+        self._hinted = False
+        self._generation: Generation | None = None
+        self._generations = 0
+        self._blocked: ModerationDecided | None = None
+        self._billed = False
+        self._verified_at_ms = 0
+        self._appended_at_s = 0.0
+        self._deadline_s = 0.0
+
+    def on_hint(self) -> None:
+        """Somebody says that the turn was cancelled."""
+        self._hinted = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Bring the turn to its end. Raises Retryable."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._answer(group)
+        except ExceptionGroup as failures:
+            # The task of the generation keeps its failures to itself, so this is the one of the run itself.
+            raise failures.exceptions[0] from None
+
+    async def _answer(self, group: asyncio.TaskGroup) -> None:
+        now = self._ports.now_ms()
+        # From here on the monotonic clock counts: a step of the wall clock must not end a turn.
+        self._deadline_s = self._monotonic_s() + (self._turn.deadline_ms - now) / 1000
+        if self._left_ms() > 0 and core.looks_fresh(self._request, now, self._settings):
+            self._start(group)
+        try:
+            await self._claim()
+            found_ended = self._log.answer.ended
+            while not self._log.answer.ended:
+                await self._step(group)
+        finally:
+            await self._close()
+        await self._bill()
+        self._report(found_ended=found_ended)
+
+    # --- one step: whatever is most urgent ---------------------------------------------------------------
+
+    async def _step(self, group: asyncio.TaskGroup) -> None:
+        answer, generation = self._log.answer, self._generation
+        if self._left_ms() <= 0:
+            await self._fail(core.deadline_exceeded())
+        elif self._hinted:
+            self._hinted = False
+            await self._close()
+            await self._claim()
+        elif generation is None or not generation.continues(answer):
+            await self._restart(group)
+        elif not generation.has_news(answer):
+            await self._wait(self._left_ms(), until=generation)
+        elif len(generation.text) > len(answer.text) or generation.ended:
+            await self._send(generation)
+        else:
+            await self._recover(generation)
+
+    async def _restart(self, group: asyncio.TaskGroup) -> None:
+        await self._close()
+        if core.with_budget(self._request, self._log.answer) is None:
+            usage = core.measure(self._request.prompt, 0, (), self._log.answer.tokens)
+            await self._end(core.finished(self._log.answer, self._turn.turn_id, FinishReason.LENGTH, usage))
+        elif self._generations >= self._settings.generations_per_turn_max:
+            await self._fail(core.upstream_unavailable())
+        else:
+            self._start(group)
+
+    async def _send(self, generation: Generation) -> None:
+        if not generation.ended and self._log.answer.state.next_seq > 0:
+            await self._coalesce()
+        if await self._verify_if_silent():
+            return
+        answer = self._log.answer
+        text, tokens = core.unsent(answer, generation.text, generation.tokens, self._settings.delta_chars_max)
+        verdict = self._ports.policy.judge_output(core.policy_window(answer, text, self._settings))
+        if verdict.decision is not Decision.ALLOWED:
+            version, now = self._ports.policy.version, self._ports.now_ms()
+            self._blocked = core.output_blocked(self._request, verdict, version, now)
+            await self._finish(generation, FinishReason.CONTENT_FILTER, ())
+            return
+        piece = (core.delta(answer, self._turn.turn_id, text, tokens),) if text else ()
+        if generation.ended and len(answer.text) + len(text) == len(generation.text):
+            reported = generation.last.finish_reason if generation.last else None
+            await self._finish(generation, core.finish_reason(reported), piece)
+        else:
+            await self._append(piece)
+        generation.sent(self._log.answer)
+
+    async def _recover(self, generation: Generation) -> None:
+        cause = generation.failure
+        _log.warning(
+            "generation_failed",
+            turn_id=self._turn.turn_id,
+            pool=self._request.pool,
+            generation=self._generations,
+            cause=type(cause).__name__,
+        )
+        await self._close()
+        if isinstance(cause, Malformed):
+            await self._fail(core.rejected(cause))
+        elif self._generations < self._settings.generations_per_turn_max:
+            pause_ms = core.backoff_ms(self._turn.turn_id, self._generations, self._settings)
+            await self._wait(min(pause_ms, self._left_ms()))
+
+    # --- the generation ------------------------------------------------------------------------------------
+
+    def _start(self, group: asyncio.TaskGroup) -> None:
+        answer = self._log.answer
+        request = core.with_budget(self._request, answer) or self._request
+        self._generations += 1
+        self._generation = Generation(
+            group=group,
+            backend=self._ports.backend,
+            request=request,
+            answer=answer,
+            buffered_chars_max=self._settings.buffered_chars_max,
+            on_news=self._news.set,
+        )
+
+    async def _close(self) -> None:
+        if self._generation is not None:
+            await self._generation.close()
+            self._generation = None
+
+    async def _wait(self, wait_ms: float, until: Generation | None = None) -> None:
+        """Sleep until news, a hint or ``wait_ms``."""
+        self._news.clear()
+        if self._hinted or (until is not None and until.has_news(self._log.answer)):
+            return
+        try:
+            async with asyncio.timeout(max(0.0, wait_ms) / 1000):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def _left_ms(self) -> float:
+        return (self._deadline_s - self._monotonic_s()) * 1000
+
+    @staticmethod
+    def _monotonic_s() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _coalesce(self) -> None:
+        pause_s = core.pause_ms(self._ports.in_flight(), self._settings) / 1000
+        rest_s = self._appended_at_s + pause_s - self._monotonic_s()
+        if rest_s > 0:
+            await asyncio.sleep(rest_s)
+
+    # --- the log ---------------------------------------------------------------------------------------------
+
+    async def _claim(self) -> None:
+        started = self._ports.now_ms()
+        lost = await self._log.claim()
+        self._verified_at_ms = started
+        if lost:
+            self._ports.metrics.count("turnstream_fenced_attempts_total", lost, pool=self._request.pool)
+
+    async def _verify_if_silent(self) -> bool:
+        """Fence again before writing if this process may have been stopped for so long that another owner began."""
+        if self._ports.now_ms() - self._verified_at_ms <= self._settings.unverified_ms_max:
+            return False
+        await self._claim()
+        return True
+
+    async def _append(self, events: tuple[TokenEvent, ...], others: tuple[Outgoing, ...] = ()) -> None:
+        started = self._ports.now_ms()
+        try:
+            await self._log.append(events, others)
+        except OutcomeUnknown:
+            await self._claim()
+            return
+        self._verified_at_ms = started
+        self._appended_at_s = self._monotonic_s()
+
+    async def _finish(self, generation: Generation, reason: FinishReason, piece: tuple[TokenEvent, ...]) -> None:
+        last = () if generation.last is None else (generation.last,)
+        usage = core.measure(self._request.prompt, generation.tokens_before, last, generation.tokens)
+        after = self._log.answer
+        for event in piece:
+            after = core.fold(after, event, self._ports.now_ms())
+        await self._end(core.finished(after, self._turn.turn_id, reason, usage), piece)
+
+    async def _fail(self, refusal: Refusal) -> None:
+        await self._close()
+        if await self._verify_if_silent():
+            return
+        await self._end(core.failed(self._log.answer, self._turn.turn_id, refusal))
+
+    async def _end(self, terminal: Terminal, piece: tuple[TokenEvent, ...] = ()) -> None:
+        """The last piece, the terminal and the bill in one append, in this order."""
+        after, now = self._log.answer, self._ports.now_ms()
+        for event in (*piece, terminal):
+            after = core.fold(after, event, now)
+        await self._append((*piece, terminal), self._bills(after))
+        self._billed = self._log.answer.state.terminal is terminal
+
+    async def _bill(self) -> None:
+        if self._billed:
+            return
+        # The terminal was found, not written here: bill it again, from the log, in case nobody had.
+        await self._log.append((), self._bills(self._log.answer))
+
+    def _bills(self, answer: core.Answer) -> tuple[Outgoing, ...]:
+        records = []
+        usage = core.usage_recorded(self._request, answer)
+        if usage is not None:
+            records.append(self._log.record(USAGE_EVENTS, usage.user_id, usage))
+        if self._blocked is not None:
+            records.append(self._log.record(MODERATION_DECISIONS, self._turn.turn_id, self._blocked))
+        return tuple(records)
+
+    def _report(self, *, found_ended: bool) -> None:
+        usage = core.usage_recorded(self._request, self._log.answer)
+        if usage is None or found_ended:
+            _log.info("turn_already_ended", turn_id=self._turn.turn_id, pool=self._request.pool)
+            return
+        metrics, pool = self._ports.metrics, self._request.pool
+        metrics.count("turnstream_turns_total", pool=pool, finish_reason=usage.finish_reason.value)
+        metrics.count("turnstream_tokens_total", usage.usage.prompt_tokens, pool=pool, kind="prompt")
+        metrics.count("turnstream_tokens_total", usage.usage.completion_tokens, pool=pool, kind="completion")
+        metrics.observe("turnstream_turn_seconds", usage.duration_ms / 1000, pool=pool)
+        if usage.ttft_ms is not None:
+            metrics.observe("turnstream_first_token_seconds", usage.ttft_ms / 1000, pool=pool)
+        _log.info(
+            "turn_ended",
+            turn_id=self._turn.turn_id,
+            pool=pool,
+            finish_reason=usage.finish_reason.value,
+            attempt=usage.attempt,
+            completion_tokens=usage.usage.completion_tokens,
+        )

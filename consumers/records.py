@@ -1,0 +1,51 @@
+"""Records to events and back, the same for every stage. Pure, and on the path of every record: keep it cheap."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas import headers, serde
+from schemas.errors import Malformed
+from schemas.ports import Emit, Outgoing, Received, Record, TopicPartition
+from schemas.topics import Topic
+
+
+def receive(source: Topic, record: Record) -> Received[Any]:
+    """The event in ``record`` with its trace context. Raises Malformed."""
+    return Received(serde.decode(source, record.value), record, _traceparent(record))
+
+
+def receive_all(source: Topic, records: Sequence[Record]) -> list[Received[Any] | Malformed]:
+    """Of each record its event, or why it has none."""
+    validate = serde.decode
+    received: list[Received[Any] | Malformed] = []
+    for record in records:
+        try:
+            received.append(Received(validate(source, record.value), record, _traceparent(record)))
+        except Malformed as error:
+            received.append(error)
+    return received
+
+
+def outgoing(emit: Emit, cause: Received[Any]) -> Outgoing:
+    """The record of ``emit``. Trace context and the replay mark of what caused it are passed on."""
+    written = serde.event_headers(emit.topic, emit.turn_id, cause.traceparent)
+    for name, value in cause.record.headers:
+        if name == headers.REPLAY:
+            written = (*written, (name, value))
+    return Outgoing(emit.topic.name, emit.key.encode(), serde.encode(emit.event), written, emit.partition)
+
+
+def next_positions(records: Sequence[Record]) -> dict[TopicPartition, int]:
+    """The offset after the last of ``records`` in each of their partitions; they are in order per partition."""
+    last: dict[tuple[str, int], int] = {}
+    for record in records:
+        last[record.topic, record.partition] = record.offset
+    return {TopicPartition(*partition): offset + 1 for partition, offset in last.items()}
+
+
+def _traceparent(record: Record) -> str | None:
+    for name, value in record.headers:
+        if name == headers.TRACEPARENT:
+            # A traceparent is ASCII (W3C Trace Context, 3.2); anything else is no trace context.
+            return value.decode() if value.isascii() else None
+    return None

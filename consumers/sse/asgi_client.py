@@ -1,0 +1,74 @@
+"""The client at the other end of an ASGI response: it may leave, and it may read too slowly."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive, Send
+
+from consumers.sse.heads import Headers
+
+
+class AsgiClient:
+    """Writes one response. ``serve`` is called once, the write methods from within it."""
+
+    def __init__(self, receive: Receive, send: Send, write_seconds_max: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._write_seconds_max = write_seconds_max
+        self._cut = asyncio.timeout(None)
+        self._writing_since_s: float | None = None
+        self.cut_reason: str | None = None
+
+    async def serve(self, respond: Coroutine[Any, Any, None]) -> None:
+        """Run ``respond`` to its end, or until the client is gone or too slow: then ``cut_reason`` says which."""
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch())
+            try:
+                async with self._cut:
+                    await respond
+            except TimeoutError:
+                # A TimeoutError that is not the cut is a bug below and must not pass for a client's fault.
+                if self.cut_reason is None:
+                    raise
+            finally:
+                watching.cancel()
+
+    def cut_if_slow(self, now_s: float) -> None:
+        """End the response if one write has lasted too long; ``now_s`` is the event loop's time.
+
+        Called by a ticker: a timer for each write would cost as much as the write.
+        """
+        since_s = self._writing_since_s
+        if since_s is not None and now_s - since_s > self._write_seconds_max:
+            self._end("slow")
+
+    async def head(self, status: int, headers: Headers) -> None:
+        """Write the status line and the headers."""
+        await self._bounded_send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def body(self, body: bytes, *, more: bool) -> None:
+        """Write a piece of the body; the last one with ``more`` False."""
+        await self._bounded_send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a whole response."""
+        await self.head(status, headers)
+        await self.body(body, more=False)
+
+    async def _bounded_send(self, message: dict[str, Any]) -> None:
+        self._writing_since_s = asyncio.get_running_loop().time()
+        try:
+            await self._send(message)
+        finally:
+            self._writing_since_s = None
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._end("disconnected")
+
+    def _end(self, reason: str) -> None:
+        if self.cut_reason is None:
+            self.cut_reason = reason
+            self._cut.reschedule(asyncio.get_running_loop().time())

@@ -1,0 +1,109 @@
+"""Every failure as OpenAI's error object, whoever found it: our code, the router or a bug."""
+
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from producers.ingest.core import RequestRefused
+from schemas.errors import (
+    ErrorBody,
+    ErrorType,
+    OutcomeUnknown,
+    RecordTooLarge,
+    Refusal,
+    Retryable,
+    invalid_request,
+    server_error,
+    unavailable,
+)
+
+_LOG: Final = structlog.get_logger(__name__)
+_OUTCOME_UNKNOWN_RETRY_S: Final = 2
+# Answered before the whole body was read: whoever still sends may not hold the connection.
+_BODY_UNREAD: Final = frozenset({408, 413})
+
+
+def error_response(refusal: Refusal) -> Response:
+    """``refusal`` as a response, with ``Retry-After`` where waiting helps."""
+    headers = {}
+    if refusal.retry_after_s is not None:
+        headers["retry-after"] = str(refusal.retry_after_s)
+    if refusal.status in _BODY_UNREAD:
+        headers["connection"] = "close"
+    return JSONResponse({"error": refusal.error.model_dump(mode="json")}, refusal.status, headers)
+
+
+def outcome_unknown() -> Refusal:
+    """503: the turn may or may not be on the log; only time or a retry will tell."""
+    return unavailable(
+        "The request may or may not have been accepted. Retry after the given time.",
+        code="outcome_unknown",
+        retry_after_s=_OUTCOME_UNKNOWN_RETRY_S,
+    )
+
+
+def body_too_large() -> Refusal:
+    """413: the body, or the record it becomes, exceeds its limit."""
+    return invalid_request("The request body is too large.", code="request_too_large", status=413)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make ``app`` answer every exception in OpenAI's shape."""
+    app.add_exception_handler(RequestRefused, _refused)
+    app.add_exception_handler(OutcomeUnknown, _unknown)
+    app.add_exception_handler(RecordTooLarge, _too_large)
+    app.add_exception_handler(Retryable, _dependency_down)
+    app.add_exception_handler(RequestValidationError, _bad_query)
+    app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRefused)  # noqa: S101 - the router chose this handler by that class
+    return error_response(error.refusal)
+
+
+async def _unknown(_request: Request, error: Exception) -> Response:
+    _LOG.warning("append_outcome_unknown", error=type(error).__name__)
+    return error_response(outcome_unknown())
+
+
+async def _too_large(_request: Request, _error: Exception) -> Response:
+    return error_response(body_too_large())
+
+
+async def _dependency_down(_request: Request, error: Exception) -> Response:
+    _LOG.warning("dependency_unavailable", error=type(error).__name__)
+    return error_response(unavailable("A dependency does not answer. Retry shortly.", code="dependency_unavailable"))
+
+
+async def _bad_query(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the router chose this handler by that class
+    problem = error.errors()[0]
+    param = str(problem["loc"][-1])
+    return error_response(invalid_request(f"Invalid value for '{param}': {problem['msg']}.", param, "invalid_value"))
+
+
+async def _no_route(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - the router chose this handler by that class
+    known = {
+        404: invalid_request("Unknown request URL.", code="unknown_url", status=404),
+        405: invalid_request("This URL does not accept this HTTP method.", code="method_not_allowed", status=405),
+    }
+    fallback = Refusal(
+        status=error.status_code,
+        error=ErrorBody(message="The request cannot be answered.", type=ErrorType.INVALID_REQUEST),
+    )
+    response = error_response(known.get(error.status_code, fallback))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _bug(_request: Request, error: Exception) -> Response:
+    _LOG.error("request_failed", error=type(error).__name__)
+    return error_response(server_error("The server failed to answer this request."))

@@ -1,0 +1,95 @@
+"""What every response carries: its id, its time and OpenAI's version; and that it is counted."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producers.ingest.http_errors import error_response
+from schemas.errors import invalid_request
+from schemas.ports import Metrics
+
+OPENAI_VERSION: Final = b"2020-10-01"
+REQUEST_ENTROPY_BYTES: Final = 16
+CLIENT_REQUEST_ID_CHARS_MAX: Final = 512
+TURN_ROUTE: Final = "/v1/chat/completions"
+
+_EXCHANGE: Final = "turnstream.exchange"
+_CLIENT_REQUEST_ID: Final = "x-client-request-id"
+_UNMATCHED: Final = "unmatched"
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its response. ``request_id`` becomes the turn's public id once there is a turn."""
+
+    request_id: str
+    started_s: float
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange of a request that came through ``HttpExchanges``."""
+    exchange: Exchange = scope[_EXCHANGE]
+    return exchange
+
+
+class HttpExchanges:
+    """ASGI middleware, outermost, so that no response escapes it: not even that of a bug."""
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, monotonic_s: Callable[[], float], entropy: Callable[[int], bytes]
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._monotonic_s = monotonic_s
+        self._entropy = entropy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(f"req_{self._entropy(REQUEST_ENTROPY_BYTES).hex()}", self._monotonic_s())
+        scope[_EXCHANGE] = exchange
+
+        async def send_stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._stamp(exchange, scope, message)
+            await send(message)
+
+        app = self._app if _client_request_id_is_valid(Headers(scope=scope)) else _CLIENT_REQUEST_ID_REFUSED
+        await app(scope, receive, send_stamped)
+
+    def _stamp(self, exchange: Exchange, scope: Scope, head: Message) -> None:
+        seconds = self._monotonic_s() - exchange.started_s
+        head["headers"] = [
+            *head.get("headers", ()),
+            (b"x-request-id", exchange.request_id.encode()),
+            (b"openai-processing-ms", str(round(seconds * 1000)).encode()),
+            (b"openai-version", OPENAI_VERSION),
+        ]
+        route = _route(scope)
+        self._metrics.count("turnstream_http_requests_total", route=route, status=str(head["status"]))
+        if route == TURN_ROUTE:
+            self._metrics.observe("turnstream_http_head_seconds", seconds)
+
+
+def _route(scope: Scope) -> str:
+    # The template, not the path: a path holds ids, and there are as many as a client cares to invent.
+    route: Any = scope.get("route")
+    return getattr(route, "path", None) or _UNMATCHED
+
+
+def _client_request_id_is_valid(headers: Headers) -> bool:
+    client_id = headers.get(_CLIENT_REQUEST_ID, "")
+    return client_id.isascii() and len(client_id) <= CLIENT_REQUEST_ID_CHARS_MAX
+
+
+_CLIENT_REQUEST_ID_REFUSED: Final = error_response(
+    invalid_request(
+        f"X-Client-Request-Id must be ASCII and have at most {CLIENT_REQUEST_ID_CHARS_MAX} characters.",
+        code="invalid_client_request_id",
+    )
+)

@@ -1,0 +1,50 @@
+"""What ingest needs from the rest of the edge process, beside the ports of the contract."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from starlette.types import Receive, Send
+
+from schemas.events import Turn
+from schemas.ports import AnswerReader, StoredMessage
+from schemas.stream_state import StreamState
+
+
+class Answerer(Protocol):
+    """Turns an accepted turn into the HTTP response."""
+
+    async def answer(
+        self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, *, stream: bool, include_usage: bool
+    ) -> None:
+        """Write the whole response: head, body, end. Closes ``reader``, whatever happens."""
+        ...
+
+
+class Canceller(Protocol):
+    """Ends turns before their time."""
+
+    async def cancel(self, turn_id: str, reason: Literal["client", "abandoned"]) -> None:
+        """Put ``Cancelled`` on the turn's log, then hint to inference. Raises OutcomeUnknown."""
+        ...
+
+
+class TurnStates(Protocol):
+    """Turns that this process follows."""
+
+    def state(self, turn_id: str) -> StreamState | None:
+        """Where the turn stands, or None for a turn that is not followed here."""
+        ...
+
+
+class MessagePages(Protocol):
+    """The stored messages of one conversation, a page at a time."""
+
+    async def page(
+        self, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
+    ) -> Sequence[StoredMessage]:
+        """Up to ``limit`` messages strictly beyond ``after`` in the asked order of ``message_seq``.
+
+        ``after`` is a ``message_seq``, exclusive; None starts at the beginning of the order. Incomplete messages
+        are included; an unknown conversation has none. Raises Retryable.
+        """
+        ...

@@ -1,0 +1,130 @@
+"""Who may ask which model in which conversation. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.errors import (
+    ErrorBody,
+    ErrorType,
+    Refusal,
+    conversation_not_found,
+    invalid_api_key,
+    model_not_found,
+)
+from schemas.events import Account, Turn, TurnAuthorized, TurnSubmitted
+from schemas.ids import EPOCH_MAX, message_seq
+from schemas.models import DEFAULT_CATALOGUE, ModelCard, by_id
+from schemas.ports import Owner, Received
+
+ALL_MODELS: Final = tuple(card.id for card in DEFAULT_CATALOGUE)
+
+
+class AuthSettings(BaseModel):
+    """Settings of the auth stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int = Field(
+        default=0, ge=0, le=EPOCH_MAX, description="Raise it when partitions are re-laid or a region fails over."
+    )
+    plan_models: Mapping[str, tuple[str, ...]] = Field(
+        default={"free": ("turnstream-fast",), "pro": ALL_MODELS, "enterprise": ALL_MODELS, "suspended": ()},
+        description="Models by plan. A plan that is missing or empty may ask none: 403.",
+    )
+    key_cache_s: float = Field(default=5.0, ge=0, description="How long a revoked key may still pass.")
+    key_cache_entries_max: int = Field(default=100_000, ge=1)
+    owner_cache_s: float = Field(default=60.0, ge=0)
+    owner_cache_entries_max: int = Field(default=100_000, ge=1)
+    statements_in_flight_max: int = Field(default=64, ge=1, description="CQL statements at once, per batch.")
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlements:
+    """Which plan may ask which model."""
+
+    cards: Mapping[str, ModelCard]
+    models: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def of(cls, settings: AuthSettings, catalogue: tuple[ModelCard, ...]) -> "Entitlements":
+        """The entitlements of the settings. Raises ValueError for a model id that occurs twice."""
+        models = {plan: frozenset(names) for plan, names in settings.plan_models.items()}
+        return cls(cards=by_id(catalogue), models=models)
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """An account that may ask a model."""
+
+    account: Account
+    pool: str
+
+
+def permit(turn: Turn, account: Account | None, entitlements: Entitlements) -> Permit | Refusal:
+    """Whether the key is known and its plan includes the model.
+
+    An unknown model and one outside the plan get the same answer: names of private models do not leak.
+    """
+    if account is None:
+        return invalid_api_key()
+    models = entitlements.models.get(account.plan)
+    if not models:
+        return _plan_without_models()
+    card = entitlements.cards.get(turn.model)
+    if card is None or card.id not in models:
+        return model_not_found(turn.model)
+    return Permit(account, card.pool)
+
+
+def needs_owner(turn: Turn) -> bool:
+    """Whether the turn continues a stored conversation, whose owner must be the asker."""
+    return turn.stored and not turn.starts_conversation
+
+
+def check_owner(turn: Turn, account: Account, owners: Mapping[str, Owner]) -> Refusal | None:
+    """Refuse a conversation that does not exist or is somebody else's, in the same words."""
+    if not needs_owner(turn):
+        return None
+    owner = owners.get(turn.conversation_id)
+    if owner != Owner(account.tenant_id, account.user_id):
+        return conversation_not_found()
+    return None
+
+
+def claims(turns: Sequence[tuple[Turn, Permit]]) -> Mapping[int, Mapping[str, Owner]]:
+    """The owners of the stored conversations that start here, by submission time in Unix milliseconds.
+
+    Grouped by the turn's own time, not the batch's, so that a redelivery in other batches writes the same rows.
+    """
+    by_time: dict[int, dict[str, Owner]] = {}
+    for turn, permitted in turns:
+        if turn.stored and turn.starts_conversation:
+            owner = Owner(permitted.account.tenant_id, permitted.account.user_id)
+            by_time.setdefault(turn.submitted_at_ms, {})[turn.conversation_id] = owner
+    return by_time
+
+
+def authorized(received: Received[TurnSubmitted], permitted: Permit, epoch: int) -> TurnAuthorized:
+    """The submitted turn with its account, pool and place in the conversation, which the log's offset gives."""
+    event = received.event
+    return TurnAuthorized(
+        turn=event.turn,
+        account=permitted.account,
+        pool=permitted.pool,
+        message_seq=message_seq(epoch, received.record.offset, 0),
+        input=event.input,
+    )
+
+
+def _plan_without_models() -> Refusal:
+    return Refusal(
+        status=403,
+        error=ErrorBody(
+            message="Your account's plan does not include any model. Contact your administrator.",
+            type=ErrorType.PERMISSION,
+            code="plan_without_models",
+        ),
+    )

@@ -1,0 +1,105 @@
+"""What moderation's verdict means for a turn. Pure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.errors import Malformed, Refusal, invalid_request
+from schemas.events import Decision, InferenceRequested, Message, ModerationDecided, TurnPrompted
+from schemas.ports import Emit, Verdict
+from schemas.tokens import Cleared
+from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS
+from stream_processors.moderation.ruleset import Action, DenyRule
+from stream_processors.outcomes import answer, pass_on, refuse
+from stream_processors.topology import MODERATION
+
+TRACEPARENT_PARTS: Final = 4
+
+
+class ModerationSettings(BaseModel):
+    """Settings of the moderation stage and of the output policy."""
+
+    model_config = ConfigDict(frozen=True)
+
+    default_rules: bool = Field(default=True, description="Use the rules that ship with the package.")
+    rules_files: tuple[Path, ...] = Field(default=(), description="Further rules, in the same TOML format.")
+    deny: tuple[DenyRule, ...] = Field(default=(), description="Further denied terms.")
+    actions: Mapping[str, Action] = Field(default={}, description="Category -> flag or block, over the rules' own.")
+
+
+def own_messages(event: TurnPrompted) -> tuple[Message, ...]:
+    """The turn's own input; the history before it was judged when it was new."""
+    return event.prompt.messages[-event.prompt.input_count :]
+
+
+def decide(
+    event: TurnPrompted, verdict: Verdict, *, policy_version: str, decided_at_ms: int, traceparent: str | None
+) -> Sequence[Emit]:
+    """The events that carry out ``verdict``.
+
+    A cleared turn is ``Cleared`` first: whoever sees its tokens has seen that they are coming. Raises Malformed
+    for a turn id without a partition or a pool without a topic.
+    """
+    decided = ModerationDecided(
+        turn_id=event.turn.turn_id,
+        conversation_id=event.turn.conversation_id,
+        tenant_id=event.account.tenant_id,
+        user_id=event.account.user_id,
+        decision=verdict.decision,
+        categories=verdict.categories,
+        rules=verdict.rules,
+        policy_version=policy_version,
+        trace_id=trace_id(traceparent),
+        decided_at_ms=decided_at_ms,
+    )
+    record = Emit(MODERATION_DECISIONS, key=event.turn.turn_id, event=decided, turn_id=event.turn.turn_id)
+    if verdict.decision is not Decision.ALLOWED:
+        return (refuse(event.turn, MODERATION.name, content_policy_violation(), event.limits), record)
+    return (answer(event.turn, cleared(event)), _request(event), record)
+
+
+def cleared(event: TurnPrompted) -> Cleared:
+    """The news for the edge and the sink. A stateless turn's messages stay out of it: nobody will store them."""
+    return Cleared(
+        turn_id=event.turn.turn_id,
+        conversation_id=event.turn.conversation_id,
+        tenant_id=event.account.tenant_id,
+        user_id=event.account.user_id,
+        model=event.turn.model,
+        stored=event.turn.stored,
+        message_seq=event.message_seq,
+        submitted_at_ms=event.turn.submitted_at_ms,
+        limits=event.limits,
+        input=own_messages(event) if event.turn.stored else (),
+    )
+
+
+def content_policy_violation() -> Refusal:
+    """400: the input breaks the policy; by which rule is in the decision, not in the answer."""
+    return invalid_request(
+        "Your request was refused because it violates the content policy.",
+        param="messages",
+        code="content_policy_violation",
+    )
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace id in a W3C ``traceparent`` header, or None when there is none."""
+    parts = traceparent.split("-") if traceparent else []
+    return parts[1] if len(parts) >= TRACEPARENT_PARTS else None
+
+
+def _request(event: TurnPrompted) -> Emit:
+    topic = INFERENCE_REQUESTS.get(event.pool)
+    if topic is None:
+        raise Malformed("pool: no such pool")
+    requested = InferenceRequested(
+        turn=event.turn,
+        account=event.account,
+        pool=event.pool,
+        message_seq=event.message_seq,
+        prompt=event.prompt,
+    )
+    return pass_on(topic, event.turn, requested)

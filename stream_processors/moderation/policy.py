@@ -1,0 +1,132 @@
+"""The policy: a verdict on a text, from rules alone. Pure, and linear in the text's length."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.events import Decision
+from schemas.ports import Verdict
+from stream_processors.moderation.normalise import (
+    NORMALISATION_VERSION,
+    SPELLED_LETTERS_MIN,
+    fold,
+    plain,
+    readings,
+    spelled_out,
+    words,
+)
+from stream_processors.moderation.pii import find_pii
+from stream_processors.moderation.ruleset import Action, DenyRule, PatternRule, RuleSet, pii_category
+
+# From here on, Unicode's scripts (Chinese, Japanese, Korean) put no spaces between words; nor do those of
+# South-East Asia.
+_UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\U0001f000]")
+
+
+ALLOWED: Final = Verdict(Decision.ALLOWED)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A rule that matched."""
+
+    id: str
+    category: str
+    action: Action
+
+
+class Policy:
+    """Judges inputs and answers by one ``RuleSet``; also the ``OutputPolicy`` of the inference consumer.
+
+    Expressions and word lists are compiled once. ``version`` names the rules in every decision.
+    """
+
+    def __init__(self, rules: RuleSet) -> None:
+        self.version = f"{rules.version()}-{NORMALISATION_VERSION}"
+        self._terms = _Terms(rules.deny)
+        self._patterns = [_Pattern(rule) for rule in rules.pattern]
+        self._pii = {kind: Hit(pii_category(kind), pii_category(kind), action) for kind, action in rules.pii.items()}
+
+    def judge_input(self, texts: Iterable[str]) -> Verdict:
+        """The verdict on the messages of a turn; a term does not match across two messages."""
+        hits: set[Hit] = set()
+        for text in texts:
+            folded = fold(text)
+            for found in readings(folded):
+                distinct = frozenset(found)
+                hits.update(self._terms.hits(found, distinct))
+                for pattern in self._patterns:
+                    hits.update(pattern.hits(found, distinct))
+            hits.update(self._terms.unspaced_hits(folded))
+            hits.update(self._pii[kind] for kind in find_pii(plain(text)) if kind in self._pii)
+        return _verdict(hits, Decision.BLOCKED_INPUT)
+
+    def judge_output(self, text: str) -> Verdict:
+        """The verdict on the answer so far, by the denied terms; patterns and personal data are rules for inputs.
+
+        The caller may pass the answer's end alone: the new piece and, before it, room for the longest term
+        (``TERM_CHARS_MAX`` characters, twice that when it is spelled out).
+        """
+        folded = fold(text)
+        hits = {hit for found in readings(folded) for hit in self._terms.hits(found, frozenset(found))}
+        hits.update(self._terms.unspaced_hits(folded))
+        return _verdict(hits, Decision.BLOCKED_OUTPUT)
+
+
+class _Terms:
+    """Denied terms by their first word: a text without any of these words is done after one set operation."""
+
+    def __init__(self, rules: Sequence[DenyRule]) -> None:
+        self._phrases: dict[str, list[tuple[list[str], Hit]]] = {}
+        self._compact: dict[str, Hit] = {}
+        self._unspaced: dict[str, Hit] = {}
+        for rule in rules:
+            hit = Hit(rule.id, rule.category, rule.action)
+            for term in map(fold, rule.terms):
+                self._add(term, hit)
+
+    def _add(self, term: str, hit: Hit) -> None:
+        if _UNSPACED.search(term):
+            self._unspaced[term] = hit
+        # A term is also denied without its spaces and hyphens, as one word.
+        for phrase in (words(term), ["".join(words(term))]):
+            self._phrases.setdefault(phrase[0], []).append((phrase, hit))
+        compact = "".join(words(term))
+        if len(compact) >= SPELLED_LETTERS_MIN:
+            self._compact[compact] = hit
+
+    def hits(self, found: Sequence[str], distinct: frozenset[str]) -> Iterator[Hit]:
+        """The rules whose terms are among the words ``found``, in their order or spelled out."""
+        if not self._phrases.keys().isdisjoint(distinct):
+            for index, word in enumerate(found):
+                for phrase, hit in self._phrases.get(word, ()):
+                    if found[index : index + len(phrase)] == phrase:
+                        yield hit
+        for run in spelled_out(found):
+            yield from (hit for compact, hit in self._compact.items() if compact in run)
+
+    def unspaced_hits(self, folded: str) -> Iterator[Hit]:
+        """The rules with a term in a script without spaces that occurs anywhere in the text."""
+        return (hit for term, hit in self._unspaced.items() if term in folded)
+
+
+class _Pattern:
+    def __init__(self, rule: PatternRule) -> None:
+        self._hit = Hit(rule.id, rule.category, rule.action)
+        self._triggers = frozenset(word for trigger in rule.triggers for word in words(fold(trigger)))
+        self._expression = re.compile("|".join(f"(?:{pattern})" for pattern in rule.patterns))
+
+    def hits(self, found: Sequence[str], distinct: frozenset[str]) -> Iterator[Hit]:
+        if not self._triggers.isdisjoint(distinct) and self._expression.search(" ".join(found)):
+            yield self._hit
+
+
+def _verdict(hits: set[Hit], blocked: Decision) -> Verdict:
+    if not hits:
+        return ALLOWED
+    return Verdict(
+        decision=blocked if any(hit.action is Action.BLOCK for hit in hits) else Decision.ALLOWED,
+        categories=tuple(sorted({hit.category for hit in hits})),
+        rules=tuple(sorted({hit.id for hit in hits})),
+    )

@@ -1,0 +1,35 @@
+"""The moderation stage: prompted turns become inference requests or refused ones."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from schemas.events import TurnPrompted
+from schemas.ports import Emit, Metrics, Outcome, Received
+from stream_processors.moderation import core
+from stream_processors.moderation.policy import Policy
+from stream_processors.outcomes import count_refusals, decide_each
+
+
+class Moderate:
+    """The ``BatchProcess`` of the row ``MODERATION``. Nothing is asked of anybody, so it is never Retryable."""
+
+    def __init__(self, policy: Policy, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+        self._policy = policy
+        self._metrics = metrics
+        self._now_ms = now_ms
+
+    async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
+        """One outcome per ``TurnPrompted``."""
+        outcomes = decide_each(batch, self._decide)
+        count_refusals(self._metrics, outcomes)
+        return outcomes
+
+    def _decide(self, received: Received[TurnPrompted]) -> Sequence[Emit]:
+        verdict = self._policy.judge_input(message.content.text for message in core.own_messages(received.event))
+        return core.decide(
+            received.event,
+            verdict,
+            policy_version=self._policy.version,
+            decided_at_ms=self._now_ms(),
+            traceparent=received.traceparent,
+        )

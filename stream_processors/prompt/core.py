@@ -1,0 +1,201 @@
+"""Fit a prompt into a model's context. Pure.
+
+A prompt is, in this order: fixed sections (the operator's policy, then the client's system messages in force),
+as much of the newest history as fits, and the turn's own input, whole and last.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Final, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.content import Content
+from schemas.errors import Refusal, invalid_request
+from schemas.events import Message, Prompt, Role, Turn, TurnAdmitted, TurnPrompted
+from schemas.models import ModelCard
+from schemas.ports import StoredMessage
+from stream_processors.token_counts import ANSWER_OVERHEAD_TOKENS, TokenCounter, message_tokens
+
+SYSTEM_ROLES: Final = frozenset({Role.SYSTEM, Role.DEVELOPER})
+
+
+class PromptSettings(BaseModel):
+    """Settings of the prompt stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system_messages: tuple[str, ...] = Field(default=(), description="The operator's policy, before everything else.")
+    tokenizer_file: Path | None = Field(default=None, description="A tokenizer.json; None estimates tokens.")
+    history_messages_max: int = Field(default=64, ge=1, description="Messages of history to consider.")
+    completion_tokens_min: int = Field(default=16, ge=1, description="Refuse an input that leaves less for an answer.")
+    context_ttl_s: int = Field(default=3_600, ge=1, description="Life of a rebuilt context; the sink renews it.")
+    context_bytes_max: int = Field(default=524_288, ge=1, description="A larger context is not kept hot.")
+    rebuild_ttl_s: int = Field(default=30, ge=1, description="Life of a context that nobody finished to rebuild.")
+    redis_seconds_max: float = Field(default=1.0, gt=0, description="Wait for one round trip.")
+    statements_in_flight_max: int = Field(default=64, ge=1, description="CQL statements at once, per batch.")
+
+
+class HotContexts(Protocol):
+    """Recent messages of conversations, close at hand. A cache: whatever it lacks is in the history.
+
+    Who rebuilds a context says so before reading the history. From then on the sink, which extends contexts that
+    exist, adds what it stores; so a finished rebuild lacks nothing, however long it took.
+    """
+
+    async def read(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[StoredMessage]]:
+        """The messages, oldest first, of the contexts that are whole; others are absent. Raises Retryable."""
+        ...
+
+    async def begin_rebuild(self, conversation_ids: Sequence[str]) -> str:
+        """Announce a rebuild of these contexts; the answer is its token. Raises Retryable."""
+        ...
+
+    async def finish_rebuild(self, token: str, contexts: Mapping[str, Sequence[StoredMessage]]) -> None:
+        """Make the contexts whole, each unless it is gone or a later rebuild was announced. Raises Retryable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Messages that are always part of the prompt; the name says where they come from."""
+
+    name: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a prompt is made of. ``history`` is oldest first and gives way; the rest stays."""
+
+    sections: tuple[Section, ...]
+    history: Sequence[StoredMessage]
+    own: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A model's context in tokens, and how much of it the answer wants and needs at least."""
+
+    context_tokens: int
+    completion_tokens: int
+    completion_tokens_min: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The part of the history that fits."""
+
+    messages: tuple[Message, ...]
+    tokens: int
+
+
+def needs_history(turn: Turn) -> bool:
+    """Whether earlier messages of the turn's conversation are stored."""
+    return turn.stored and not turn.starts_conversation
+
+
+def policy_section(settings: PromptSettings) -> Section:
+    """The operator's messages."""
+    return Section(
+        "policy", tuple(Message(role=Role.SYSTEM, content=Content(text)) for text in settings.system_messages)
+    )
+
+
+def build(
+    event: TurnAdmitted,
+    card: ModelCard,
+    history: Sequence[StoredMessage],
+    *,
+    policy: Section,
+    completion_tokens_min: int,
+    count: TokenCounter,
+) -> TurnPrompted | Refusal:
+    """The turn with its prompt. ``history`` is oldest first and may reach beyond the turn; that part is ignored."""
+    earlier = [stored for stored in history if stored.message_seq < event.message_seq]
+    parts = Parts(
+        sections=(policy, client_section(earlier, event.input)),
+        history=[stored for stored in earlier if stored.message.role not in SYSTEM_ROLES],
+        own=event.input,
+    )
+    prompt = fit(parts, room_for(event.turn.max_tokens, card, completion_tokens_min), count)
+    if isinstance(prompt, Refusal):
+        return prompt
+    return TurnPrompted(
+        turn=event.turn,
+        account=event.account,
+        pool=event.pool,
+        message_seq=event.message_seq,
+        limits=event.limits,
+        prompt=prompt,
+    )
+
+
+def room_for(max_tokens: int | None, card: ModelCard, completion_tokens_min: int) -> Room:
+    """The room in the context of ``card`` for a client that allows ``max_tokens`` (None: the model's maximum)."""
+    wanted = min(max_tokens or card.output_tokens_max, card.output_tokens_max)
+    return Room(card.context_tokens, wanted, min(wanted, completion_tokens_min))
+
+
+def client_section(earlier: Sequence[StoredMessage], own: Sequence[Message]) -> Section:
+    """The client's system messages in force: those of the newest turn that sent any.
+
+    When the turn's own input brings some, they replace the earlier ones and stay where the client put them.
+    """
+    newest: tuple[Message, ...] = ()
+    if not any(message.role in SYSTEM_ROLES for message in own):
+        for _, turn in groupby(earlier, key=lambda stored: stored.turn_id):
+            newest = tuple(stored.message for stored in turn if stored.message.role in SYSTEM_ROLES) or newest
+    return Section("client", newest)
+
+
+def fit(parts: Parts, room: Room, count: TokenCounter) -> Prompt | Refusal:
+    """The prompt that leaves the wanted room for the answer, as far as that is possible.
+
+    Sections and input are never cut. History gives way first, then the answer's room, down to its minimum;
+    an input that leaves less than that is refused.
+    """
+    fixed = tuple(message for section in parts.sections for message in section.messages)
+    fixed_tokens = ANSWER_OVERHEAD_TOKENS + sum(message_tokens(message, count) for message in (*fixed, *parts.own))
+    left = room.context_tokens - fixed_tokens
+    if left < room.completion_tokens_min:
+        return context_length_exceeded(room.context_tokens, fixed_tokens)
+    selected = newest_turns(parts.history, left - room.completion_tokens, count)
+    return Prompt(
+        messages=(*fixed, *selected.messages, *parts.own),
+        input_count=len(parts.own),
+        prompt_tokens=fixed_tokens + selected.tokens,
+        max_tokens=min(room.completion_tokens, left),
+        dropped_messages=len(parts.history) - len(selected.messages),
+    )
+
+
+def newest_turns(history: Sequence[StoredMessage], budget_tokens: int, count: TokenCounter) -> Selection:
+    """The longest run of whole turns at the end of ``history`` (oldest first) within ``budget_tokens``.
+
+    A first turn that begins with an answer has lost its question to the limit of the history: it is left out.
+    """
+    turns = [[stored.message for stored in turn] for _, turn in groupby(history, key=lambda stored: stored.turn_id)]
+    if turns and turns[0][0].role is Role.ASSISTANT:
+        del turns[0]
+    chosen: list[list[Message]] = []
+    used = 0
+    for turn in reversed(turns):
+        tokens = sum(message_tokens(message, count) for message in turn)
+        if used + tokens > budget_tokens:
+            break
+        chosen.append(turn)
+        used += tokens
+    return Selection(tuple(message for turn in reversed(chosen) for message in turn), used)
+
+
+def context_length_exceeded(context_tokens: int, prompt_tokens: int) -> Refusal:
+    """400 in OpenAI's words: the input alone does not leave room for an answer."""
+    return invalid_request(
+        f"This model's maximum context length is {context_tokens} tokens. However, your messages resulted in "
+        f"{prompt_tokens} tokens. Please reduce the length of the messages.",
+        param="messages",
+        code="context_length_exceeded",
+    )

@@ -1,0 +1,107 @@
+"""The prompt stage: admitted turns become prompted or refused ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from schemas.errors import Refusal, Retryable, model_not_found
+from schemas.events import TurnAdmitted
+from schemas.models import ModelCard, by_id
+from schemas.ports import Emit, History, Metrics, Outcome, Received, StoredMessage
+from schemas.topics import TURNS_PROMPTED
+from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
+from stream_processors.prompt import core
+from stream_processors.token_counts import TokenCounter
+from stream_processors.topology import PROMPT
+
+log = structlog.get_logger(__name__)
+
+Histories = Mapping[str, Sequence[StoredMessage]]
+
+
+class BuildPrompts:
+    """The ``BatchProcess`` of the row ``PROMPT``: batched look-ups of history, then one prompt per turn.
+
+    Hot contexts are a shortcut: while they do not answer, every history is read from the store.
+    """
+
+    def __init__(
+        self,
+        settings: core.PromptSettings,
+        catalogue: tuple[ModelCard, ...],
+        *,
+        contexts: core.HotContexts,
+        history: History,
+        count: TokenCounter,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._cards = by_id(catalogue)
+        self._policy = core.policy_section(settings)
+        self._contexts = contexts
+        self._history = history
+        self._count = count
+        self._metrics = metrics
+
+    async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
+        """One outcome per ``TurnAdmitted``. Raises Retryable when the history does not answer."""
+        histories = await self._histories([received.event for received in batch])
+        outcomes = decide_each(batch, lambda received: self._decide(received.event, histories))
+        count_refusals(self._metrics, outcomes)
+        return outcomes
+
+    async def _histories(self, events: Sequence[TurnAdmitted]) -> Histories:
+        asked = list({event.turn.conversation_id for event in events if core.needs_history(event.turn)})
+        if not asked:
+            return {}
+        hot = await self._read_hot(asked)
+        if hot is None:
+            return await self._history.recent(asked, self._settings.history_messages_max)
+        missing = [conversation_id for conversation_id in asked if conversation_id not in hot]
+        return {**hot, **await self._rebuild(missing)} if missing else hot
+
+    async def _read_hot(self, conversation_ids: Sequence[str]) -> Histories | None:
+        try:
+            return await self._contexts.read(conversation_ids)
+        except Retryable as error:
+            log.warning("prompt.contexts_unread", conversations=len(conversation_ids), error=str(error))
+            return None
+
+    async def _rebuild(self, conversation_ids: Sequence[str]) -> Histories:
+        # Announced before the history is read: what is stored in between then reaches the context another way.
+        token = await self._announce(conversation_ids)
+        histories = await self._history.recent(conversation_ids, self._settings.history_messages_max)
+        if token is not None:
+            await self._publish(token, histories)
+        return histories
+
+    async def _announce(self, conversation_ids: Sequence[str]) -> str | None:
+        try:
+            return await self._contexts.begin_rebuild(conversation_ids)
+        except Retryable as error:
+            log.warning("prompt.rebuild_unannounced", conversations=len(conversation_ids), error=str(error))
+            return None
+
+    async def _publish(self, token: str, histories: Histories) -> None:
+        try:
+            await self._contexts.finish_rebuild(token, histories)
+        except Retryable as error:
+            log.warning("prompt.rebuild_unpublished", conversations=len(histories), error=str(error))
+
+    def _decide(self, event: TurnAdmitted, histories: Histories) -> Sequence[Emit]:
+        card = self._cards.get(event.turn.model)
+        if card is None:
+            return (refuse(event.turn, PROMPT.name, model_not_found(event.turn.model)),)
+        history = histories.get(event.turn.conversation_id, ()) if core.needs_history(event.turn) else ()
+        prompted = core.build(
+            event,
+            card,
+            history,
+            policy=self._policy,
+            completion_tokens_min=self._settings.completion_tokens_min,
+            count=self._count,
+        )
+        if isinstance(prompted, Refusal):
+            return (refuse(event.turn, PROMPT.name, prompted, event.limits),)
+        return (pass_on(TURNS_PROMPTED, event.turn, prompted),)

@@ -1,0 +1,62 @@
+"""The rate limit stages: authorized turns become admitted or refused ones, and usage settles what they reserved."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from schemas.errors import Refusal
+from schemas.events import TurnAuthorized
+from schemas.ports import Emit, Grant, Metrics, Outcome, Quota, Received, Reservation
+from stream_processors.outcomes import count_refusals, decide_each, refuse
+from stream_processors.rate_limit import core
+from stream_processors.topology import RATE_LIMIT
+
+Granted = tuple[TurnAuthorized, int, Grant | Refusal]
+
+
+class Admit:
+    """The ``BatchProcess`` of the row ``RATE_LIMIT``: one batched reservation, then one decision per turn."""
+
+    def __init__(self, settings: core.RateLimitSettings, quota: Quota, metrics: Metrics) -> None:
+        self._settings = settings
+        self._quota = quota
+        self._metrics = metrics
+
+    async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
+        """One outcome per ``TurnAuthorized``. Raises Retryable when the quotas do not answer."""
+        outcomes = decide_each(await self._ask([received.event for received in batch]), _decide)
+        count_refusals(self._metrics, outcomes)
+        return outcomes
+
+    async def _ask(self, events: Sequence[TurnAuthorized]) -> Sequence[Granted]:
+        sized = [self._size(event) for event in events]
+        fitting = [
+            Reservation(event.turn.turn_id, event.account, tokens)
+            for event, tokens, refusal in sized
+            if refusal is None
+        ]
+        grants = iter(await self._quota.reserve(fitting) if fitting else ())
+        return [(event, tokens, refusal or next(grants)) for event, tokens, refusal in sized]
+
+    def _size(self, event: TurnAuthorized) -> tuple[TurnAuthorized, int, Refusal | None]:
+        limits = self._settings.limits_of(event.account.plan)
+        tokens = core.tokens_to_reserve(event, limits)
+        return event, tokens, core.check_size(tokens, limits)
+
+
+class Settle:
+    """The ``BatchProcess`` of the row ``RATE_LIMIT_SETTLE``: usage replaces reservations; nothing is emitted."""
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+
+    async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
+        """An empty outcome per ``UsageRecorded``. Raises Retryable when the quotas do not answer."""
+        await self._quota.settle([core.used_by(received.event) for received in batch])
+        return [()] * len(batch)
+
+
+def _decide(granted: Granted) -> Sequence[Emit]:
+    event, tokens, grant = granted
+    if isinstance(grant, Refusal):
+        return (refuse(event.turn, RATE_LIMIT.name, grant),)
+    return (core.decide(event, tokens, grant),)

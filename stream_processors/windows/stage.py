@@ -1,0 +1,52 @@
+"""Runs the windows worker inside this process and its event loop, without Faust's own command line or web server."""
+
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import structlog
+
+from schemas.errors import Fatal, Retryable
+from schemas.topics import USAGE_EVENTS, USAGE_ROLLUPS
+from stream_processors.windows.core import WindowsSettings
+from stream_processors.windows.faust_app import make_app
+from stream_processors.windows.kafka_partitions import partition_counts
+
+_log: Final = structlog.get_logger(__name__)
+
+
+async def run(settings: WindowsSettings, stop: asyncio.Event) -> None:
+    """Roll usage up until ``stop`` is set. The topics must exist.
+
+    Raises Fatal when they do not or when Faust crashes, Retryable when Kafka does not answer or Faust is not up within
+    ``start_seconds_max``: the process is to be started again, and counts on from its changelog.
+    """
+    topics = (USAGE_EVENTS.name, USAGE_ROLLUPS.name, USAGE_EVENTS.dlq)
+    counts = await partition_counts(settings.bootstrap_servers, topics, settings.start_seconds_max)
+    with TemporaryDirectory(prefix="turnstream-windows-") as data_dir:
+        app = make_app(settings, counts[USAGE_EVENTS.name], Path(data_dir))
+        try:
+            await _start(app, settings)
+            _log.info("windows_started", partitions=counts[USAGE_EVENTS.name])
+            await app.wait(stop.wait())
+        finally:
+            await _stop(app, settings)
+    if app.crash_reason is not None:
+        raise Fatal(f"the windows worker crashed ({type(app.crash_reason).__name__})") from app.crash_reason
+
+
+async def _start(app: Any, settings: WindowsSettings) -> None:
+    try:
+        async with asyncio.timeout(settings.start_seconds_max):
+            await app.start()
+    except TimeoutError as error:
+        raise Retryable("the windows worker was not up in time") from error
+
+
+async def _stop(app: Any, settings: WindowsSettings) -> None:
+    try:
+        async with asyncio.timeout(settings.stop_seconds_max):
+            await app.stop()
+    except TimeoutError:
+        _log.warning("windows_stop_timed_out", seconds=settings.stop_seconds_max)

@@ -1,0 +1,208 @@
+"""What every backend must do, on a real Triton with the demonstration model and on the OpenAI-compatible upstream."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, aclosing, closing
+from pathlib import Path
+
+import pytest
+
+from consumers.inference.openai_backend import OpenAiBackend
+from consumers.inference.pool import BackendKind, PoolSettings
+from consumers.inference.triton_backend import TritonBackend
+from schemas.content import Content
+from schemas.errors import Malformed, Retryable
+from schemas.events import InferenceRequested, Message, Role, Sampling
+from schemas.ports import Generated
+from schemas.tokens import Finished
+from tests.unit.inference.inference_fakes import World, make_request, receive
+from turnstream.local_stack.layout import Layout
+from turnstream.local_stack.settings import StackSettings
+from turnstream.local_stack.triton import find_triton, triton_part
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
+
+FAST = "[[demo first_ms=1 gap_ms=1 {}]]"
+START_S_MAX = 30.0
+Backend = TritonBackend | OpenAiBackend
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, PoolSettings]]:
+    home = tmp_path_factory.mktemp("inference")
+    upstream = free_port()
+    pools = {
+        "openai": PoolSettings(
+            backend=BackendKind.OPENAI, url=f"http://127.0.0.1:{upstream}/v1", continues_prefix=True, silence_s_max=10
+        )
+    }
+    with ExitStack() as stack:
+        command = [sys.executable, "-m", "turnstream.local_stack.demo_upstream", "--port", str(upstream)]
+        stack.enter_context(running(command, home / "upstream.log"))
+        build = find_triton()
+        if not isinstance(build, str):
+            grpc_port = free_port()
+            layout = Layout(home=home / "home", jars=home / "jars")
+            layout.create()
+            models = StackSettings().model_repository()
+            part = triton_part(layout, build, models, grpc_port=grpc_port, http_port=free_port())
+            stack.enter_context(running(list(part.argv), home / "triton.log", dict(part.environment)))
+            pools["triton"] = PoolSettings(url=f"127.0.0.1:{grpc_port}", silence_s_max=10)
+        yield pools
+
+
+@pytest.fixture(params=["triton", "openai"])
+async def backend(request: pytest.FixtureRequest, servers: dict[str, PoolSettings]) -> AsyncIterator[Backend]:
+    if request.param not in servers:
+        pytest.skip("this machine cannot run Triton")
+    settings = servers[request.param]
+    made: Backend = TritonBackend(settings) if request.param == "triton" else OpenAiBackend(settings)
+    async with asyncio.timeout(START_S_MAX):
+        while not await made.ready():  # noqa: ASYNC110  # a server tells nobody that it is up
+            await asyncio.sleep(0.1)
+    yield made
+    await made.close()
+
+
+def running(command: list[str], log: Path, environment: dict[str, str] | None = None) -> ExitStack:
+    stack = ExitStack()
+    output = stack.enter_context(log.open("wb"))
+    process = subprocess.Popen(  # noqa: S603  # our own programs
+        command, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
+    )
+    stack.callback(process.wait, 10)
+    stack.callback(process.terminate)
+    return stack
+
+
+async def answer(backend: Backend, request: InferenceRequested, prefix: str = "") -> list[Generated]:
+    return [piece async for piece in backend.generate(request, prefix)]
+
+
+def text(pieces: list[Generated]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+async def test_an_answer_streams_token_by_token_and_says_why_it_ended(backend: Backend) -> None:
+    pieces = await answer(backend, make_request(text=FAST.format("tokens=30")))
+    assert text(pieces).endswith(" 28 29 30")
+    assert len([piece for piece in pieces if piece.text]) == 30
+    assert sum(piece.tokens for piece in pieces) == 30
+    assert [piece.finish_reason for piece in pieces][-2:] == [None, "stop"]
+
+
+async def test_history_reaches_the_model(backend: Backend) -> None:
+    history = (Message(role=Role.USER, content=Content("My name is Ada.")),)
+    pieces = await answer(backend, make_request(text=FAST.format(""), messages=history))
+    assert "My name is Ada." in text(pieces)
+
+
+async def test_an_answer_goes_on_after_its_prefix(backend: Backend) -> None:
+    request = make_request(text=f"Ada <|im_end|> {FAST.format('tokens=30')}")
+    whole = await answer(backend, request)
+    prefix = text(whole[:12])
+    rest = await answer(backend, request, prefix)
+    assert prefix + text(rest) == text(whole)
+
+
+async def test_the_token_limit_ends_an_answer_by_length(backend: Backend) -> None:
+    pieces = await answer(backend, make_request(text=FAST.format("tokens=30"), max_tokens=7))
+    assert sum(piece.tokens for piece in pieces) == 7
+    assert pieces[-1].finish_reason == "length"
+
+
+async def test_a_stop_word_ends_an_answer_unseen(backend: Backend) -> None:
+    request = make_request(text=FAST.format("tokens=40"), sampling=Sampling(stop=(" 35",)))
+    pieces = await answer(backend, request)
+    assert text(pieces).endswith(" 34")
+    assert pieces[-1].finish_reason == "stop"
+
+
+async def test_a_closed_answer_leaves_the_server_usable(backend: Backend) -> None:
+    for _ in range(20):
+        async with aclosing(
+            backend.generate(make_request(text="[[demo first_ms=1 gap_ms=20 tokens=999]]"), "")
+        ) as pieces:
+            assert (await anext(pieces)).text
+    assert text(await answer(backend, make_request(text=FAST.format("tokens=30")))).endswith(" 30")
+
+
+async def test_many_answers_at_once_do_not_mix(backend: Backend) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(answer(backend, make_request(text=f"number-{number} {FAST.format('')}")))
+            for number in range(30)
+        ]
+    for number, task in enumerate(tasks):
+        assert f"number-{number} " in text(task.result()) or f'number-{number}"' in text(task.result())
+
+
+@pytest.mark.parametrize(("kind", "error"), [("unavailable", Retryable), ("invalid", Malformed)])
+async def test_an_error_is_told_apart_before_and_in_an_answer(
+    backend: Backend, kind: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await answer(backend, make_request(text=FAST.format(f"error={kind}")))
+    pieces = backend.generate(make_request(text=FAST.format(f"error={kind} error_after=5")), "")
+    seen = [(await anext(pieces)).text for _ in range(5)]
+    assert all(seen)
+    with pytest.raises(error):
+        await anext(pieces)
+
+
+@pytest.mark.parametrize("kind", list(BackendKind))
+async def test_a_server_that_is_not_there_is_retryable_and_not_ready(kind: BackendKind) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    if kind is BackendKind.TRITON:
+        backend: Backend = TritonBackend(PoolSettings(url=address))
+    else:
+        backend = OpenAiBackend(PoolSettings(backend=kind, url=f"http://{address}/v1"))
+    assert not await backend.ready()
+    with pytest.raises(Retryable):
+        await answer(backend, make_request())
+    await backend.close()
+
+
+async def test_a_silent_server_is_retryable(servers: dict[str, PoolSettings]) -> None:
+    settings = servers["openai"].model_copy(update={"silence_s_max": 0.2})
+    backend = OpenAiBackend(settings)
+    with pytest.raises(Retryable):
+        await answer(backend, make_request(text="[[demo first_ms=5000]]"))
+    await backend.close()
+
+
+async def test_an_upstream_that_cannot_continue_says_so(servers: dict[str, PoolSettings]) -> None:
+    backend = OpenAiBackend(servers["openai"].model_copy(update={"continues_prefix": False}))
+    with pytest.raises(Malformed):
+        await answer(backend, make_request(), "begun")
+    await backend.close()
+
+
+async def test_a_turn_survives_a_server_that_breaks_off(backend: Backend) -> None:
+    world = World()
+    text_of_turn = FAST.format("tokens=30 error=unavailable error_after=20")
+    await world.stage(backend=backend)(receive(make_request(text=text_of_turn)))
+    answered = world.log.answer()
+    assert answered.text == text(await answer(backend, make_request(text=FAST.format("tokens=30"))))
+    assert isinstance(answered.state.terminal, Finished)
+    [bill] = world.log.bills()
+    assert bill.usage.completion_tokens == 30
+
+
+async def test_usage_of_an_openai_upstream_is_its_own_count(servers: dict[str, PoolSettings]) -> None:
+    backend = OpenAiBackend(servers["openai"])
+    pieces = await answer(backend, make_request(text=FAST.format("tokens=12")))
+    assert pieces[-1].completion_tokens == 12
+    assert pieces[-1].prompt_tokens is not None
+    await backend.close()

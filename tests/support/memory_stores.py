@@ -1,0 +1,164 @@
+"""The stores in memory: what Cassandra and Redis keep of conversations, with switches for their failures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+
+from consumers.cassandra_sink.ports import ContextUpdate
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, stored_messages
+from schemas.errors import Retryable
+from schemas.events import Account
+from schemas.ports import Owner, StoredMessage
+
+_KEY_OF_MESSAGE = ("conversation_id", "message_seq")
+_KEY_OF_CONVERSATION = ("tenant_id", "user_id", "conversation_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value and when it was written, in microseconds."""
+
+    value: object
+    written_us: int
+
+
+class LastWriteWins:
+    """A table as Cassandra keeps it: per cell the newest write wins; None writes nothing."""
+
+    def __init__(self, key: Sequence[str]) -> None:
+        self._key = tuple(key)
+        self.rows: dict[tuple[object, ...], dict[str, Cell]] = {}
+
+    def write(self, row: MessageRow | ConversationRow) -> None:
+        key = tuple(getattr(row, name) for name in self._key)
+        cells = self.rows.setdefault(key, {})
+        for column in fields(row):
+            value = getattr(row, column.name)
+            if value is None or column.name == "written_us":
+                continue
+            if column.name not in cells or cells[column.name].written_us <= row.written_us:
+                cells[column.name] = Cell(value, row.written_us)
+
+    def values(self) -> list[dict[str, object]]:
+        return [{name: cell.value for name, cell in cells.items()} for _, cells in sorted(self.rows.items(), key=repr)]
+
+
+class MemoryRows:
+    """``ConversationRows``, and ``MessagePages`` and ``History`` over what was written."""
+
+    def __init__(self) -> None:
+        self._messages = LastWriteWins(_KEY_OF_MESSAGE)
+        self._conversations = LastWriteWins(_KEY_OF_CONVERSATION)
+        self.failures_left = 0
+        self.rows_before_failure = 0
+        self.writes = 0
+
+    def fail(self, times: int, *, rows_before: int = 0) -> None:
+        """The next ``times`` calls raise Retryable, after ``rows_before`` of their rows are durable."""
+        self.failures_left, self.rows_before_failure = times, rows_before
+
+    async def write(self, messages: Sequence[MessageRow], conversations: Sequence[ConversationRow]) -> None:
+        if self.failures_left and (messages or conversations):
+            self.failures_left -= 1
+            for message in messages[: self.rows_before_failure]:
+                self._messages.write(message)
+            raise Retryable("the memory store was told to fail")
+        self.writes += len(messages)
+        for message in messages:
+            self._messages.write(message)
+        for conversation in conversations:
+            self._conversations.write(conversation)
+
+    def messages(self) -> list[MessageRow]:
+        """All message rows, by conversation and ``message_seq``; ``written_us`` is 0, since cells have their own."""
+        optional = {column.name: None for column in fields(MessageRow)}
+        rows = [MessageRow(**{**optional, **values, "written_us": 0}) for values in self._messages.values()]  # type: ignore[arg-type]
+        return sorted(rows, key=attrgetter("conversation_id", "message_seq"))
+
+    def conversations(self) -> list[ConversationRow]:
+        rows = self._conversations.values()
+        return [ConversationRow(**{**values, "written_us": 0}) for values in rows]  # type: ignore[arg-type]
+
+    async def page(
+        self, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
+    ) -> Sequence[StoredMessage]:
+        stored = stored_messages(tuple(row for row in self.messages() if row.conversation_id == conversation_id))
+        ordered = sorted(stored, key=attrgetter("message_seq"), reverse=newest_first)
+        if after is not None:
+            ordered = [one for one in ordered if (one.message_seq < after if newest_first else one.message_seq > after)]
+        return ordered[:limit]
+
+    async def recent(self, conversation_ids: Sequence[str], messages_max: int) -> Mapping[str, Sequence[StoredMessage]]:
+        histories: dict[str, Sequence[StoredMessage]] = {}
+        for conversation_id in conversation_ids:
+            rows = tuple(
+                row for row in self.messages() if row.conversation_id == conversation_id and row.status != "streaming"
+            )
+            histories[conversation_id] = stored_messages(rows[-messages_max:])
+        return histories
+
+
+@dataclass
+class MemoryContexts:
+    """The sink's ``HotContexts``: conversations that are hot, with what they hold. ``down``: nothing is confirmed."""
+
+    hot: dict[str, dict[int, StoredMessage]] = field(default_factory=dict)
+    messages_max: int = 64
+    down: bool = False
+    calls: int = 0
+
+    def warm(self, conversation_id: str, messages: Sequence[StoredMessage] = ()) -> None:
+        """What the prompt stage does on a miss."""
+        self.hot[conversation_id] = {stored.message_seq: stored for stored in messages}
+
+    def seqs(self, conversation_id: str) -> list[int]:
+        return sorted(self.hot[conversation_id])
+
+    async def refresh(self, updates: Sequence[ContextUpdate], doubtful: Sequence[str]) -> None:
+        if not updates and not doubtful:
+            return
+        self.calls += 1
+        if self.down:
+            raise Retryable("the memory cache is down")
+        for conversation_id in doubtful:
+            self.hot.pop(conversation_id, None)
+        for update in updates:
+            context = self.hot.get(update.conversation_id)
+            if context is None:
+                continue
+            context.update((stored.message_seq, stored) for stored in update.messages)
+            for seq in sorted(context)[: -self.messages_max]:
+                del context[seq]
+
+
+@dataclass
+class MemoryKeyDirectory:
+    """``KeyDirectory`` over a dictionary from key hash to account."""
+
+    keys: dict[str, Account] = field(default_factory=dict)
+    down: bool = False
+
+    async def accounts(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
+        if self.down:
+            raise Retryable("the memory key directory is down")
+        return {key_hash: self.keys[key_hash] for key_hash in key_hashes if key_hash in self.keys}
+
+
+@dataclass
+class MemoryConversationDirectory:
+    """``ConversationDirectory`` over a dictionary; the first claim of a conversation stays."""
+
+    conversations: dict[str, Owner] = field(default_factory=dict)
+    down: bool = False
+
+    async def owners(self, conversation_ids: Sequence[str]) -> Mapping[str, Owner]:
+        if self.down:
+            raise Retryable("the memory conversation directory is down")
+        return {one: self.conversations[one] for one in conversation_ids if one in self.conversations}
+
+    async def claim(self, owners: Mapping[str, Owner], created_at_ms: int) -> None:
+        if self.down:
+            raise Retryable("the memory conversation directory is down")
+        del created_at_ms
+        for conversation_id, owner in owners.items():
+            self.conversations.setdefault(conversation_id, owner)

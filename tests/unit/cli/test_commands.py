@@ -1,0 +1,265 @@
+"""What the commands say and how they exit; the world they act on is replaced at its seams."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from producers.ingest.api_keys import key_hash, parse_api_key
+from schemas import ids
+from schemas.errors import Fatal, Retryable
+from schemas.topics import TopicPlan
+from turnstream.commands import chat, demo, keys, running_stack, topics, trace
+from turnstream.commands.exits import Exit
+from turnstream.commands.running_stack import LocalRun, find_connection
+from turnstream.log.kafka_topics import TopicState
+from turnstream.settings import Settings
+from turnstream.stores import cassandra
+from turnstream.stores.api_keys import ApiKeyRow
+from turnstream.trace.search import Found
+
+PEPPER = "test pepper"
+SETTINGS = Settings.model_validate({"secrets": {"api_key_pepper": PEPPER}})
+TURN = ids.new_turn_id(1_795_000_000_000, 3, bytes(8))
+UNREACHABLE = Retryable("connect to the broker: KafkaConnectionError")
+
+app = typer.Typer()
+for command in (chat, demo, keys, topics, trace):
+    command.register(app)
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No local stack and no variables of the developer's own shell."""
+    monkeypatch.setattr(running_stack, "local_run", lambda: None)
+    monkeypatch.setattr(demo, "local_run", lambda: None)
+    for module in (topics, trace, keys):
+        monkeypatch.setattr(module, "require_settings", lambda: SETTINGS)
+    for variable in (running_stack.BASE_URL, running_stack.API_KEY):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def invoke(*arguments: str, piped: str = "") -> Result:
+    return CliRunner().invoke(app, list(arguments), input=piped, terminal_width=200)
+
+
+def assert_one_line(result: Result, code: Exit, words: str) -> None:
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "run", "expected"),
+    [
+        ({}, None, None),
+        ({}, LocalRun("http://here/v1", "k", {}), ("http://here/v1", "k")),
+        ({}, LocalRun(None, None, {}), None),
+        ({"TURNSTREAM_BASE_URL": "http://there/v1/"}, LocalRun("http://here/v1", "k", {}), ("http://there/v1", "k")),
+        ({"TURNSTREAM_API_KEY": "mine"}, LocalRun("http://here/v1", "k", {}), ("http://here/v1", "mine")),
+        ({"TURNSTREAM_BASE_URL": "http://there/v1", "TURNSTREAM_API_KEY": "m"}, None, ("http://there/v1", "m")),
+        ({"TURNSTREAM_BASE_URL": "http://there/v1"}, None, None),
+    ],
+)
+def test_the_environment_wins_over_the_local_stack(
+    environ: Mapping[str, str], run: LocalRun | None, expected: tuple[str, str] | None
+) -> None:
+    found = find_connection(environ, run)
+    assert (found and (found.base_url, found.api_key)) == expected
+
+
+def test_a_key_shows_in_no_repr() -> None:
+    connection = find_connection({"TURNSTREAM_BASE_URL": "u", "TURNSTREAM_API_KEY": "very-secret"}, None)
+    assert "very-secret" not in repr(connection) + repr(LocalRun("u", "very-secret", {}))
+
+
+# --- chat ----------------------------------------------------------------------------------------------
+
+
+def test_chat_without_a_stack_says_how_to_start_one() -> None:
+    assert_one_line(invoke("chat", "hello"), Exit.NOT_RUNNING, "turnstream up")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--conversation", "nope", "hi"), Exit.BAD_INPUT, "not a conversation id"),
+        (("--conversation", "conv_" + "0" * 26, "--last", "hi"), Exit.BAD_INPUT, "exclude each other"),
+        (("--last", "hi"), Exit.NOT_FOUND, "no conversation with this server"),
+        ((), Exit.BAD_INPUT, "a message has 1 to"),
+    ],
+)
+def test_chat_refuses_bad_input_in_one_line(
+    arguments: tuple[str, ...], code: Exit, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv(running_stack.BASE_URL, "http://edge.test/v1")
+    monkeypatch.setenv(running_stack.API_KEY, "k")
+    monkeypatch.setattr(typer, "get_app_dir", lambda _name: str(tmp_path))
+    assert_one_line(invoke("chat", *arguments), code, words)
+
+
+# --- topics --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Partitions of the topics that exist, by name."""
+    existing: dict[str, int] = {}
+
+    async def describe(_settings: object, plans: Sequence[TopicPlan]) -> tuple[TopicState, ...]:
+        return tuple(
+            TopicState(plan, existing.get(plan.name), dict(plan.config) if plan.name in existing else {})
+            for plan in plans
+        )
+
+    async def create(_settings: object, plans: Sequence[TopicPlan]) -> tuple[str, ...]:
+        missing = [plan for plan in plans if plan.name not in existing]
+        existing.update({plan.name: plan.partitions for plan in missing})
+        return tuple(plan.name for plan in missing)
+
+    monkeypatch.setattr(topics, "describe_topics", describe)
+    monkeypatch.setattr(topics, "create_topics", create)
+    return existing
+
+
+def test_topics_shows_what_is_missing_and_fails(broker: dict[str, int]) -> None:
+    result = invoke("topics", "--json")
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert result.exit_code == Exit.FAILED
+    assert not broker
+    assert {row["state"] for row in rows.values()} == {"missing"}
+    assert rows["chat.tokens.v1"]["partitions_planned"] == 16
+    assert rows["chat.tokens.v1"]["groups"] == ["turnstream.cassandra_sink"]
+    assert rows["chat.tokens.v1.dlq"]["groups"] == []
+
+
+def test_topics_creates_what_is_missing(broker: dict[str, int]) -> None:
+    result = invoke("topics", "--create", "--json")
+    assert result.exit_code == 0
+    assert {row["state"] for row in json.loads(result.stdout)} == {"ok"}
+    assert "created chat.tokens.v1" in result.stderr
+    assert broker["chat.tokens.v1"] == 16
+
+
+def test_topics_shows_a_difference_beside_the_plan(broker: dict[str, int]) -> None:
+    invoke("topics", "--create")
+    broker["usage.events.v1"] = 7
+    result = invoke("topics")
+    (line,) = [line for line in result.stdout.splitlines() if "usage.events.v1 " in line]
+    assert result.exit_code == Exit.FAILED
+    assert "differs" in line
+    assert "7 (4)" in line
+
+
+@pytest.mark.parametrize(("error", "code"), [(UNREACHABLE, Exit.NOT_RUNNING), (Fatal("topics differ"), Exit.FAILED)])
+def test_topics_tells_a_broken_broker_in_one_line(
+    error: Exception, code: Exit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def describe(_settings: object, _plans: object) -> tuple[TopicState, ...]:
+        raise error
+
+    monkeypatch.setattr(topics, "describe_topics", describe)
+    assert_one_line(invoke("topics"), code, str(error))
+
+
+# --- trace ---------------------------------------------------------------------------------------------
+
+
+def test_trace_refuses_what_is_no_turn_id() -> None:
+    assert_one_line(invoke("trace", "nope"), Exit.BAD_INPUT, "not a turn id")
+
+
+def test_trace_of_an_unknown_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def search(*_arguments: object) -> Found:
+        return Found((), ())
+
+    monkeypatch.setattr(trace, "_search", search)
+    assert_one_line(invoke("trace", f"chatcmpl-{TURN}"), Exit.NOT_FOUND, f"no record of turn {TURN}")
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, ExceptionGroup("scan", [UNREACHABLE, UNREACHABLE])])
+def test_trace_without_a_broker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def search(*_arguments: object) -> Found:
+        raise error
+
+    monkeypatch.setattr(trace, "_search", search)
+    assert_one_line(invoke("trace", TURN), Exit.NOT_RUNNING, str(UNREACHABLE))
+
+
+# --- keys ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored_keys(monkeypatch: pytest.MonkeyPatch) -> list[ApiKeyRow]:
+    """The rows that the commands store."""
+    rows: list[ApiKeyRow] = []
+
+    @asynccontextmanager
+    async def open_session(_settings: object) -> Any:
+        yield object()
+
+    async def create_row(_cql: object, row: ApiKeyRow) -> None:
+        rows.append(row)
+
+    async def list_rows(_cql: object, _rows_max: int) -> Sequence[ApiKeyRow]:
+        return rows
+
+    async def revoke_rows(_cql: object, key_id: str, _now_ms: int, _rows_max: int) -> int:
+        return sum(row.key_id == key_id for row in rows)
+
+    monkeypatch.setattr(cassandra, "open_session", open_session)
+    monkeypatch.setattr(keys, "create_key_row", create_row)
+    monkeypatch.setattr(keys, "list_key_rows", list_rows)
+    monkeypatch.setattr(keys, "revoke_key_rows", revoke_rows)
+    return rows
+
+
+def test_a_key_is_printed_once_and_stored_as_its_hash(stored_keys: list[ApiKeyRow]) -> None:
+    result = invoke("keys", "create", "--user", "ada", "--tenant", "acme", "--plan", "pro", "--label", "laptop")
+    assert result.exit_code == 0
+    key = parse_api_key(result.stdout.strip())
+    assert key is not None
+    (row,) = stored_keys
+    assert (row.tenant_id, row.user_id, row.plan, row.label, row.key_id) == ("acme", "ada", "pro", "laptop", key.key_id)
+    assert row.key_hash == key_hash(key, PEPPER.encode())
+    assert key.text not in repr(row)
+
+
+def test_two_keys_differ(stored_keys: list[ApiKeyRow]) -> None:
+    assert invoke("keys", "create").stdout != invoke("keys", "create").stdout
+    assert len({row.key_hash for row in stored_keys}) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--user", "a b"), ("--tenant", ""), ("--plan", "x" * 65), ("--label", "x" * 201)]
+)
+def test_keys_refuses_bad_names_in_one_line(option: str, value: str, stored_keys: list[ApiKeyRow]) -> None:
+    assert_one_line(invoke("keys", "create", option, value), Exit.BAD_INPUT, option)
+    assert stored_keys == []
+
+
+def test_keys_without_a_pepper_names_the_variable(
+    stored_keys: list[ApiKeyRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "require_settings", lambda: Settings.model_validate({"secrets": {}}))
+    assert_one_line(invoke("keys", "create"), Exit.BAD_INPUT, "TURNSTREAM_SECRETS__API_KEY_PEPPER")
+    assert stored_keys == []
+
+
+def test_the_list_shows_names_and_nothing_secret(stored_keys: list[ApiKeyRow]) -> None:
+    invoke("keys", "create", "--label", "[red]mine[/red]")
+    shown = invoke("keys", "list").stdout
+    assert stored_keys[0].key_id in shown
+    assert "[red]mine" in shown
+    assert stored_keys[0].key_hash not in shown
+
+
+def test_revoking(stored_keys: list[ApiKeyRow]) -> None:
+    invoke("keys", "create")
+    assert invoke("keys", "revoke", stored_keys[0].key_id).stdout == "revoked\n"
+    assert_one_line(invoke("keys", "revoke", "unknown"), Exit.NOT_FOUND, "no key has this id")

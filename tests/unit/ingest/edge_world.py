@@ -1,0 +1,308 @@
+"""An edge with an in-memory world around it: a log, a key, a conversation, and stages that play a script."""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+from openai import AsyncOpenAI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from consumers.sse.core import SseSettings
+from consumers.sse.live_turns import LiveTurns
+from consumers.sse.stage import Answers
+from producers.ingest.admission import Admission
+from producers.ingest.api_keys import key_hash, make_api_key
+from producers.ingest.core import IngestSettings
+from producers.ingest.http_app import make_app
+from producers.ingest.stage import IngestPorts
+from producers.ingest.uvicorn_server import ServerSettings, open_listener, serve
+from schemas import serde
+from schemas.content import Content
+from schemas.errors import Refusal
+from schemas.events import Account, FinishReason, RateLimits, Turn, TurnSubmitted, Usage
+from schemas.ids import turn_partition
+from schemas.ports import Outgoing, StoredMessage, TopicPartition
+from schemas.tokens import (
+    AttemptStarted,
+    Cancelled,
+    Cleared,
+    Delta,
+    Failed,
+    Finished,
+    Persisted,
+    Refused,
+    TokenEvent,
+)
+from schemas.topics import TOKENS, TURNS_SUBMITTED
+from tests.support.memory_log import MemoryLog, MemoryLogTail, MemoryProducer
+from tests.support.memory_stores import MemoryConversationDirectory, MemoryKeyDirectory
+
+PEPPER = b"pepper of the tests"
+PARTITIONS = 4
+HOME = (1, 3)
+KEY = make_api_key(bytes(range(30)))
+OTHER_KEY = make_api_key(bytes(range(1, 31)))
+ACCOUNT = Account(tenant_id="acme", user_id="ada", key_id=KEY.key_id, plan="free")
+OTHER_ACCOUNT = Account(tenant_id="acme", user_id="eve", key_id=OTHER_KEY.key_id, plan="free")
+LIMITS = RateLimits(
+    limit_requests=60,
+    remaining_requests=59,
+    reset_requests_ms=1000,
+    limit_tokens=10_000,
+    remaining_tokens=9_000,
+    reset_tokens_ms=360_000,
+)
+USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
+
+
+class ScriptedProducer(MemoryProducer):
+    """Appends, and plays the stages' part as soon as a turn is submitted."""
+
+    on_submitted: Callable[[TurnSubmitted], None]
+
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        offsets = await super().append(records)
+        for record in records:
+            if record.topic == TURNS_SUBMITTED.name:
+                self.on_submitted(serde.decode(TURNS_SUBMITTED, record.value))
+        return offsets
+
+
+class Stages:
+    """Writes the events that the stages behind the edge would write for one turn."""
+
+    def __init__(self, log: MemoryLog, turn: Turn, message_seq: int = 512) -> None:
+        self.log = log
+        self.turn = turn
+        self._message_seq = message_seq
+        self._seq = count()
+
+    def put(self, *events: TokenEvent) -> None:
+        for event in events:
+            turn_id = self.turn.turn_id
+            self.log.put(TOKENS.name, turn_id.encode(), serde.encode(event), partition=turn_partition(turn_id))
+
+    def clear(self) -> None:
+        turn = self.turn
+        self.put(
+            Cleared(
+                turn_id=turn.turn_id,
+                conversation_id=turn.conversation_id,
+                tenant_id=ACCOUNT.tenant_id,
+                user_id=ACCOUNT.user_id,
+                model=turn.model,
+                stored=turn.stored,
+                message_seq=self._message_seq,
+                submitted_at_ms=turn.submitted_at_ms,
+                limits=LIMITS,
+            ),
+            AttemptStarted(turn_id=turn.turn_id, attempt=1, owner="gpu"),
+        )
+
+    def say(self, *texts: str) -> None:
+        for text in texts:
+            self.put(
+                Delta(
+                    turn_id=self.turn.turn_id,
+                    attempt=1,
+                    owner="gpu",
+                    seq=next(self._seq),
+                    content=Content(text),
+                    tokens=1,
+                )
+            )
+
+    def finish(self, reason: FinishReason = FinishReason.STOP) -> None:
+        self.put(
+            Finished(
+                turn_id=self.turn.turn_id,
+                attempt=1,
+                owner="gpu",
+                seq=next(self._seq),
+                finish_reason=reason,
+                usage=USAGE,
+            )
+        )
+
+    def fail(self, refusal: Refusal) -> None:
+        self.put(Failed(turn_id=self.turn.turn_id, refusal=refusal))
+
+    def refuse(self, refusal: Refusal, limits: RateLimits | None = LIMITS) -> None:
+        self.put(Refused(turn_id=self.turn.turn_id, stage="rate_limit", refusal=refusal, limits=limits))
+
+    def cancel(self) -> None:
+        self.put(Cancelled(turn_id=self.turn.turn_id, reason="client"))
+
+    def persist(self) -> None:
+        self.put(Persisted(turn_id=self.turn.turn_id, message_seq=self._message_seq + 1))
+
+
+Script = Callable[[Stages], None]
+
+
+def answer_hello(stages: Stages) -> None:
+    stages.clear()
+    stages.say("Hel", "lo", "!")
+    stages.finish()
+    if stages.turn.stored:
+        stages.persist()
+
+
+class CountedKeys(MemoryKeyDirectory):
+    """Knows the two keys of the tests and how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__({key_hash(KEY, PEPPER): ACCOUNT, key_hash(OTHER_KEY, PEPPER): OTHER_ACCOUNT})
+        self.calls = 0
+
+    async def accounts(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
+        self.calls += 1
+        return await super().accounts(key_hashes)
+
+
+@dataclass
+class ListedPages:
+    """``MessagePages`` over one list."""
+
+    messages: list[StoredMessage] = field(default_factory=list)
+
+    async def page(
+        self, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
+    ) -> Sequence[StoredMessage]:
+        del conversation_id
+        ordered = sorted(self.messages, key=lambda stored: stored.message_seq, reverse=newest_first)
+        if after is not None:
+            ordered = [m for m in ordered if (m.message_seq < after if newest_first else m.message_seq > after)]
+        return ordered[:limit]
+
+
+class FakeMetrics:
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
+        self.gauges: dict[str, float] = {}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        self.counts[name, tuple(sorted(labels.items()))] += amount
+
+    def gauge(self, name: str, value: float, **_labels: str) -> None:
+        self.gauges[name] = value
+
+    def observe(self, name: str, value: float, **_labels: str) -> None:
+        assert value >= 0, name
+
+
+@dataclass
+class EdgeWorld:
+    """A running edge and the handles of its surroundings."""
+
+    log: MemoryLog
+    answers: Answers
+    turns: LiveTurns
+    admission: Admission
+    keys: CountedKeys
+    conversations: MemoryConversationDirectory
+    pages: ListedPages
+    metrics: FakeMetrics
+    url: str = ""
+    script: Script = answer_hello
+    submitted: list[TurnSubmitted] = field(default_factory=list)
+    stages: list[Stages] = field(default_factory=list)
+
+    def client(self, key: str = KEY.text, retries: int = 0) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=retries, timeout=10)
+
+    def on_submitted(self, event: TurnSubmitted) -> None:
+        stages = Stages(self.log, event.turn)
+        self.submitted.append(event)
+        self.stages.append(stages)
+        self.script(stages)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that other tasks bring about; the test's own time limit bounds it."""
+    while not condition():  # noqa: ASYNC110 - any task of the edge may bring it about, none tells us
+        await asyncio.sleep(0.005)
+
+
+# One probe at the start: a later one could take the failure that a test has prepared for its own append.
+SSE = SseSettings(tick_seconds=0.01, probe_interval_seconds=60, poll_wait_seconds=0.05, ready_seconds_max=60)
+INGEST = IngestSettings()
+
+
+@asynccontextmanager
+async def running_edge(
+    script: Script = answer_hello, sse: SseSettings = SSE, ingest: IngestSettings = INGEST
+) -> AsyncIterator[EdgeWorld]:
+    """An edge served by uvicorn on a free port, until the block ends."""
+    world, app = _build(script, sse, ingest)
+    listener = open_listener(ServerSettings(port=0))
+    world.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    stop = asyncio.Event()
+
+    async def drain() -> None:
+        await world.answers.drain(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(world.answers.run())
+        serving = tasks.create_task(serve(app, listener, ServerSettings(stop_seconds_max=1), stop, drain))
+        try:
+            await until(world.turns.ready)
+            yield world
+        finally:
+            stop.set()
+            await asyncio.wait([serving])
+            following.cancel()
+
+
+def home_tail(log: MemoryLog) -> MemoryLogTail:
+    return log.tail([TopicPartition(TOKENS.name, partition) for partition in HOME])
+
+
+def _build(script: Script, sse: SseSettings, ingest: IngestSettings) -> tuple[EdgeWorld, ASGIApp]:
+    log, keys, metrics, pages = MemoryLog(PARTITIONS), CountedKeys(), FakeMetrics(), ListedPages()
+    conversations = MemoryConversationDirectory()
+    producer = ScriptedProducer(log)
+    turns = LiveTurns(home_tail(log), producer, HOME, edge_id="edge-test", settings=sse, entropy=os.urandom)
+    answers = Answers(turns, producer, sse)
+    admission = Admission(ingest.streams_open_max, metrics)
+
+    def now_ms() -> int:
+        log.now_ms += 1
+        return log.now_ms
+
+    ports = IngestPorts(
+        producer=producer,
+        readers=turns,
+        states=turns,
+        answerer=answers,
+        canceller=answers,
+        log=log.reader(),
+        keys=keys,
+        conversations=conversations,
+        pages=pages,
+        metrics=metrics,
+        now_ms=now_ms,
+        monotonic_s=asyncio.get_running_loop().time,
+        entropy=os.urandom,
+    )
+    app = make_app(
+        ports,
+        ingest,
+        pepper=PEPPER,
+        tokens_partitions=PARTITIONS,
+        admission=admission,
+        ready=turns.ready,
+        metrics_page=_metrics_page,
+    )
+    world = EdgeWorld(log, answers, turns, admission, keys, conversations, pages, metrics, script=script)
+    producer.on_submitted = world.on_submitted
+    return world, app
+
+
+async def _metrics_page(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"turnstream_up 1\n"})

@@ -1,0 +1,226 @@
+"""Records -> report, told with the golden examples of one turn."""
+
+import json
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from schemas import headers, ids, serde, topics
+from schemas.content import Content
+from schemas.events import Event
+from schemas.ports import Record
+from schemas.tokens import AttemptStarted, Delta
+from schemas.topics import BY_NAME
+from turnstream.contract_docs.example_files import EXAMPLES, topic_examples
+from turnstream.trace.rendering import render
+from turnstream.trace.report import TurnReport, build_report
+
+FOLDER = Path(__file__).parents[3] / EXAMPLES
+TURN = "01m7q5ffcg002gg28a1c60t3gf"
+T0 = ids.turn_time_ms(TURN)
+PRIVATE = "never to be shown"
+
+
+def example(topic: str, case: str) -> Event:
+    found = {each.case: each.value for each in topic_examples(FOLDER, BY_NAME[topic])}
+    event: Event = serde.decode(BY_NAME[topic], found[case])
+    return event
+
+
+@dataclass
+class Log:
+    """The turn's records, each a few milliseconds after the one before."""
+
+    records: list[Record] = field(default_factory=list)
+    at_ms: int = T0
+
+    def add(self, topic: str, value: Event | bytes, after_ms: int = 10, extra: headers.Headers = ()) -> None:
+        self.at_ms += after_ms
+        raw = value if isinstance(value, bytes) else serde.encode(value)
+        made = headers.make_headers(((headers.TURN, TURN),)) + extra
+        self.records.append(Record(topic, 5, len(self.records), b"k", raw, made, self.at_ms))
+
+    def delta(self, seq: int, attempt: int, owner: str, text: str = PRIVATE) -> None:
+        content = Content(text)
+        delta = Delta(turn_id=TURN, attempt=attempt, owner=owner, seq=seq, content=content, tokens=2)
+        self.add(topics.TOKENS.name, delta, after_ms=20)
+
+    def way_to_the_gpu(self) -> None:
+        self.add("chat.turns.submitted.v1", example("chat.turns.submitted.v1", "continues_conversation"), after_ms=1)
+        self.add("chat.turns.authorized.v1", example("chat.turns.authorized.v1", "stored"), after_ms=3)
+        self.add("chat.turns.admitted.v1", example("chat.turns.admitted.v1", "within_quota"), after_ms=4)
+        self.add("chat.turns.prompted.v1", example("chat.turns.prompted.v1", "with_history"), after_ms=5)
+        self.add("moderation.decisions.v1", example("moderation.decisions.v1", "allowed"), after_ms=6)
+        self.add("chat.tokens.v1", example("chat.tokens.v1", "cleared_stored"), after_ms=0)
+        self.add("inference.requests.fast.v1", example("inference.requests.fast.v1", "with_history"), after_ms=0)
+
+    def report(self) -> TurnReport:
+        report = build_report(TURN, self.records)
+        assert report is not None
+        return report
+
+
+def fence(attempt: int, owner: str) -> AttemptStarted:
+    return AttemptStarted(turn_id=TURN, attempt=attempt, owner=owner)
+
+
+@pytest.fixture
+def taken_over() -> Log:
+    """An answer whose first owner died after two deltas, and went on as a zombie."""
+    log = Log()
+    log.way_to_the_gpu()
+    log.add("chat.tokens.v1", fence(1, "a"), after_ms=7)
+    log.delta(0, 1, "a")
+    log.delta(1, 1, "a")
+    log.add("chat.tokens.v1", fence(2, "inference-7c9f-1"))
+    log.delta(2, 1, "a")
+    for seq in (2, 3, 4):
+        log.delta(seq, 2, "inference-7c9f-1")
+    log.add("chat.tokens.v1", example("chat.tokens.v1", "finished_stop"))
+    log.add("usage.events.v1", example("usage.events.v1", "finished"), after_ms=0)
+    log.add("chat.tokens.v1", example("chat.tokens.v1", "persisted"), after_ms=9)
+    return log
+
+
+def test_it_says_whose_turn_it_was_and_how_it_ended(taken_over: Log) -> None:
+    report = taken_over.report()
+    assert (report.tenant_id, report.user_id, report.model, report.pool) == (
+        "acme",
+        "u-ada",
+        "turnstream-fast",
+        "fast",
+    )
+    assert report.outcome == "finished: stop, 38 + 14 tokens"
+    assert report.decision == "allowed"
+    assert report.persisted
+    assert report.usage is not None
+    assert report.usage.completion_tokens == 14
+
+
+def test_each_stage_has_its_time(taken_over: Log) -> None:
+    times = {stage.stage: stage.duration_ms for stage in taken_over.report().stages}
+    assert times == {
+        "auth": 3,
+        "rate_limit": 4,
+        "prompt": 5,
+        "moderation": 6,
+        "inference: take up": 7,
+        "inference: first token": 20,
+        "inference: answer": 20 + 10 + 20 + 60 + 10,
+        "cassandra_sink": 9,
+    }
+
+
+def test_attempts_count_only_what_the_fence_let_through(taken_over: Log) -> None:
+    attempts = [(each.attempt, each.deltas, each.tokens) for each in taken_over.report().attempts]
+    assert attempts == [(1, 2, 4), (2, 3, 6)]
+    hidden = [step for step in taken_over.report().steps if not step.counted]
+    assert [step.what for step in hidden] == [f"delta 2: 2 tokens, {len(PRIVATE)} chars"]
+
+
+def test_steps_are_in_the_order_of_time_from_submission(taken_over: Log) -> None:
+    taken_over.records.reverse()
+    steps = taken_over.report().steps
+    assert len(steps) == len(taken_over.records)
+    assert steps[0].stage == "edge"
+    assert steps[0].since_submitted_ms == 1
+    assert [step.at_ms for step in steps] == sorted(step.at_ms for step in steps)
+
+
+def test_no_content_gets_into_the_report(taken_over: Log) -> None:
+    text = taken_over.report().model_dump_json()
+    for content in (PRIVATE, "And who reads it?", "helpful assistant"):
+        assert content not in text
+
+
+def test_a_running_turn_is_running() -> None:
+    log = Log()
+    log.way_to_the_gpu()
+    log.add("chat.tokens.v1", fence(1, "a"))
+    assert log.report().outcome == "running"
+    assert not log.report().persisted
+    assert log.report().usage is None
+
+
+def test_a_refused_turn_names_the_stage_and_the_code() -> None:
+    log = Log()
+    log.add("chat.turns.submitted.v1", example("chat.turns.submitted.v1", "continues_conversation"), after_ms=1)
+    log.add("chat.turns.authorized.v1", example("chat.turns.authorized.v1", "stored"), after_ms=2)
+    log.add("chat.tokens.v1", example("chat.tokens.v1", "refused_over_quota"), after_ms=3)
+    report = log.report()
+    assert report.outcome == "refused by rate_limit: 429 rate_limit_exceeded"
+    assert [(stage.stage, stage.duration_ms) for stage in report.stages] == [("auth", 2), ("rate_limit", 3)]
+
+
+@pytest.mark.parametrize(
+    ("case", "outcome", "stage"),
+    [
+        ("cancelled_by_client", "cancelled: client", "edge"),
+        ("failed_unconditionally", "failed: 500 internal_error", "dead letter"),
+    ],
+)
+def test_other_endings(case: str, outcome: str, stage: str) -> None:
+    log = Log()
+    log.add("chat.tokens.v1", example("chat.tokens.v1", case))
+    assert log.report().outcome == outcome
+    assert log.report().steps[-1].stage == stage
+
+
+def test_a_dead_letter_says_who_gave_up_and_why() -> None:
+    log = Log()
+    origin = headers.make_headers(((headers.DLQ_STAGE, "prompt"), (headers.DLQ_ERROR, "input: too short")))
+    log.add("chat.turns.admitted.v1.dlq", b"\x00", extra=origin)
+    (step,) = log.report().steps
+    assert (step.stage, step.what, step.counted) == ("prompt", "dead letter: input: too short", True)
+
+
+def test_an_unreadable_record_is_shown_without_its_value() -> None:
+    log = Log()
+    log.add("chat.tokens.v1", json.dumps({"type": "delta", "content": PRIVATE}).encode())
+    (step,) = log.report().steps
+    assert step.what.startswith("unreadable: chat.tokens.v1: ")
+    assert not step.counted
+    assert PRIVATE not in step.what
+
+
+def test_no_records_make_no_report() -> None:
+    assert build_report(TURN, []) is None
+
+
+def test_a_malformed_id_is_refused() -> None:
+    with pytest.raises(ValueError, match="an id"):
+        build_report("nope", [])
+
+
+@pytest.mark.parametrize("topic", list(BY_NAME))
+def test_every_event_has_words_of_its_own(topic: str) -> None:
+    for each in topic_examples(FOLDER, BY_NAME[topic]):
+        log = Log()
+        log.add(topic, each.value)
+        (step,) = log.report().steps
+        assert step.what
+        assert "\n" not in step.what
+
+
+def rendered(report: TurnReport, *, every_delta: bool = False) -> str:
+    shown = StringIO()
+    render(report, Console(width=200, file=shown), every_delta=every_delta)
+    return shown.getvalue()
+
+
+def test_the_table_folds_runs_of_deltas(taken_over: Log) -> None:
+    text = rendered(taken_over.report())
+    assert "3 deltas until" in text
+    assert "delta 3" not in text
+    assert "(does not count)" in text
+    assert "finished: stop" in text
+    assert PRIVATE not in text
+
+
+def test_the_table_can_show_every_delta(taken_over: Log) -> None:
+    text = rendered(taken_over.report(), every_delta=True)
+    assert "deltas until" not in text
+    assert all(f"delta {seq}:" in text for seq in range(5))

@@ -1,0 +1,157 @@
+"""Minute windows: totals whatever the order and repetition, and their bounds."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.events import FinishReason, Usage, UsageRecorded, UsageRolledUp
+from stream_processors.windows.core import (
+    WINDOW_MS,
+    Windows,
+    WindowsSettings,
+    count,
+    newest_start,
+    rollup_key,
+    table_key,
+)
+from stream_processors.windows.idle_keys import IdleKeys
+
+SETTINGS = WindowsSettings(windows_kept_max=3, turns_per_window_max=4)
+MINUTE = 1_700_000_040_000
+
+
+def usage(turn: int, at_ms: int = MINUTE, **changes: Any) -> UsageRecorded:
+    values: dict[str, Any] = {
+        "turn_id": f"turn-{turn}",
+        "conversation_id": "c",
+        "tenant_id": "tenant",
+        "user_id": "user",
+        "key_id": "key",
+        "plan": "free",
+        "model": "model",
+        "pool": "fast",
+        "usage": Usage(prompt_tokens=10 + turn, completion_tokens=turn),
+        "finish_reason": FinishReason.STOP,
+        "attempt": 1,
+        "duration_ms": 5,
+        "submitted_at_ms": at_ms - 5,
+        "recorded_at_ms": at_ms,
+    }
+    return UsageRecorded.model_validate({**values, **changes})
+
+
+def fold(*events: UsageRecorded, settings: WindowsSettings = SETTINGS) -> tuple[Windows, list[UsageRolledUp | None]]:
+    windows: Windows = {}
+    rollups: list[UsageRolledUp | None] = []
+    for event in events:
+        counted = count(windows, event, settings)
+        windows = counted.windows
+        rollups.append(counted.rollup)
+    return windows, rollups
+
+
+def test_a_window_is_the_minute_in_which_usage_was_recorded() -> None:
+    _, (first, last, following) = fold(usage(1), usage(2, MINUTE + WINDOW_MS - 1), usage(3, MINUTE + WINDOW_MS))
+    assert first is not None
+    assert last is not None
+    assert following is not None
+    assert (first.window_start_ms, first.window_end_ms) == (MINUTE, MINUTE + WINDOW_MS)
+    assert (last.turns, last.prompt_tokens, last.completion_tokens) == (2, 23, 3)
+    assert (following.window_start_ms, following.turns) == (MINUTE + WINDOW_MS, 1)
+
+
+def test_a_redelivered_event_gives_the_same_total_again() -> None:
+    _, (first, again) = fold(usage(1), usage(1))
+    assert first == again
+
+
+def test_an_event_for_a_window_that_is_gone_is_left_out() -> None:
+    windows, rollups = fold(usage(1), usage(2, MINUTE + 3 * WINDOW_MS), usage(3, MINUTE))
+    assert rollups[2] is None
+    assert set(windows) == {str(MINUTE + 3 * WINDOW_MS)}
+
+
+def test_an_event_behind_the_newest_but_in_a_window_that_is_kept_counts() -> None:
+    _, rollups = fold(usage(1), usage(2, MINUTE + 2 * WINDOW_MS), usage(3, MINUTE))
+    assert [rollup.turns for rollup in rollups if rollup is not None] == [1, 1, 2]
+
+
+def test_beyond_the_bound_turns_count_without_being_remembered() -> None:
+    windows, rollups = fold(*(usage(turn) for turn in (1, 2, 3, 4, 5, 1, 5)))
+    assert [rollup.turns for rollup in rollups if rollup is not None] == [1, 2, 3, 4, 5, 5, 6]
+    assert len(windows[str(MINUTE)]["seen"]) == 4
+
+
+def test_the_state_is_plain_json() -> None:
+    windows, _ = fold(usage(1), usage(2))
+    assert json.loads(json.dumps(windows)) == windows
+
+
+def test_counting_changes_nothing_given() -> None:
+    windows, _ = fold(usage(1))
+    before = json.dumps(windows)
+    count(windows, usage(2), SETTINGS)
+    assert json.dumps(windows) == before
+
+
+# A turn's usage always carries the same time: a redelivery repeats it unchanged.
+events = st.lists(st.integers(0, 9).map(lambda turn: (turn, turn % 3)))
+
+
+@given(turns=events)
+def test_totals_do_not_depend_on_order_or_repetition(turns: list[tuple[int, int]]) -> None:
+    settings = WindowsSettings(windows_kept_max=3, turns_per_window_max=10)
+    windows, _ = fold(*(usage(turn, MINUTE + minute * WINDOW_MS) for turn, minute in turns), settings=settings)
+    distinct = set(turns)
+    for minute in range(3):
+        inside = [turn for turn, place in distinct if place == minute]
+        window = windows.get(str(MINUTE + minute * WINDOW_MS))
+        assert (window["turns"] if window else 0) == len(inside)
+        assert (window["completion_tokens"] if window else 0) == sum(inside)
+
+
+def test_keys_name_tenant_user_model_and_window() -> None:
+    _, (rollup,) = fold(usage(1))
+    assert rollup is not None
+    assert rollup_key(rollup) == f"tenant|user|model|{MINUTE}"
+    assert table_key(usage(1)) == "tenant|user|model"
+
+
+@pytest.mark.parametrize(("tenant", "user"), [("a|b", "c"), ("a", "b|c"), ("a%7Cb", "c")])
+def test_no_two_users_share_a_key(tenant: str, user: str) -> None:
+    others = {("a|b", "c"), ("a", "b|c"), ("a%7Cb", "c")} - {(tenant, user)}
+    key = table_key(usage(1, tenant_id=tenant, user_id=user))
+    assert key not in {table_key(usage(1, tenant_id=one, user_id=other)) for one, other in others}
+
+
+def test_the_newest_window_tells_when_a_key_was_used() -> None:
+    windows, _ = fold(usage(1), usage(2, MINUTE + WINDOW_MS))
+    assert newest_start(windows) == MINUTE + WINDOW_MS
+    assert newest_start({}) == 0
+
+
+def test_idle_keys_go_two_at_a_time_least_recently_used_first() -> None:
+    idle = IdleKeys(idle_ms_max=100)
+    for moment, key in enumerate(("a", "b", "c", "a")):
+        idle.use(0, key, moment)
+    assert idle.take_idle(0, 101) == []
+    assert idle.take_idle(0, 200) == ["b", "c"]
+    assert idle.take_idle(0, 200) == ["a"]
+    assert idle.take_idle(0, 200) == []
+
+
+def test_idle_keys_belong_to_their_partition() -> None:
+    idle = IdleKeys(idle_ms_max=100)
+    idle.use(0, "a", 0)
+    assert idle.take_idle(1, 1_000) == []
+    assert idle.take_idle(0, 1_000) == ["a"]
+
+
+def test_an_older_event_does_not_make_a_key_older() -> None:
+    idle = IdleKeys(idle_ms_max=100)
+    idle.use(0, "a", 500)
+    idle.use(0, "a", 1)
+    assert idle.take_idle(0, 600) == []

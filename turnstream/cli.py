@@ -1,0 +1,25 @@
+"""The command line: ``turnstream``."""
+
+import typer
+
+from turnstream import __version__
+from turnstream.commands import bootstrap, chat, contract, demo, keys, run, stack, topics, trace
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+
+@app.callback(invoke_without_command=True)
+def _root(*, version: bool = typer.Option(default=False, help="Print the version and exit.")) -> None:
+    """Turnstream: chat turns as events, from HTTP to GPU and back."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for commands in (stack, demo, chat, trace, topics, keys, run, bootstrap, contract):
+    commands.register(app)
+
+
+def main() -> None:
+    """Entry point of the ``turnstream`` script."""
+    app()

@@ -1,0 +1,170 @@
+"""The port ``GroupConsumer`` on Kafka."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Self
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition as AiokafkaPartition
+
+from schemas.ports import Record, TopicPartition
+from turnstream.log.kafka_failures import kafka_failures, startup_failures
+from turnstream.log.kafka_records import to_records
+from turnstream.log.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+# aiokafka's own wait ends first unless a rebalance holds it up.
+_REBALANCE_GRACE_S: Final = 0.05
+
+
+class KafkaGroupConsumer:
+    """A member of ``group`` on ``topics``: manual commits, ``earliest``, sticky assignment.
+
+    The rebalance protocol is eager, but a partition that this member gets back is not treated as revoked: reading
+    goes on where ``poll`` left off, a pause stays, and ``on_revoked`` tells only what is really gone, as soon as
+    the new assignment is known. Otherwise every member that comes or goes would abort all work in flight.
+    Use as ``async with KafkaGroupConsumer(settings, group, topics) as consumer``.
+    """
+
+    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str]) -> None:
+        self._settings = settings
+        self._group = group
+        self._topics = tuple(topics)
+        self._held: frozenset[TopicPartition] = frozenset()
+        self._positions: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+        self._callbacks: list[Callable[[frozenset[TopicPartition]], None]] = []
+        self._kafka = self._client()
+
+    def _client(self) -> Any:
+        settings = self._settings
+        # aiokafka keeps the previous assignment on the class, which two groups in one process would share.
+        assignor = type("MemberAssignor", (StickyPartitionAssignor,), {})
+        return AIOKafkaConsumer(
+            bootstrap_servers=settings.bootstrap_servers,
+            client_id=settings.client_id,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(assignor,),
+            session_timeout_ms=settings.session_ms_max,
+            heartbeat_interval_ms=settings.heartbeat_ms,
+            max_poll_interval_ms=settings.poll_interval_ms_max,
+            fetch_min_bytes=1,
+            fetch_max_wait_ms=settings.fetch_wait_ms_max,
+            fetch_max_bytes=settings.fetch_bytes_max,
+            max_partition_fetch_bytes=settings.fetch_partition_bytes_max,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Join the group. Raises Retryable after ``start_seconds_max``, Fatal when a topic does not exist."""
+        joined = False
+        try:
+            with startup_failures(f"join group {self._group}"):
+                async with asyncio.timeout(self._settings.start_seconds_max):
+                    self._kafka.subscribe(self._topics, listener=_Listener(self._assigned))
+                    await self._kafka.start()
+            joined = True
+        finally:
+            if not joined:
+                await self._close()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Leave the group, so that others need not wait for the session to expire."""
+        await self._close()
+
+    async def poll(self, records_max: int, wait_s: float) -> Sequence[Record]:
+        """Up to ``records_max`` records, in order per partition; empty after ``wait_s`` seconds without any.
+
+        Raises Retryable when the broker fails, Fatal when access is denied.
+        """
+        with kafka_failures(f"poll as {self._group}"):
+            try:
+                async with asyncio.timeout(wait_s + _REBALANCE_GRACE_S):
+                    fetched = await self._kafka.getmany(timeout_ms=wait_s * 1000, max_records=records_max)
+            except TimeoutError:
+                # A rebalance is going on: aiokafka would wait for its end, however long.
+                return ()
+        for theirs, found in fetched.items():
+            self._positions[_ours(theirs)] = found[-1].offset + 1
+        return to_records(fetched.values())
+
+    async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Commit the next offset to read per partition. Raises Retryable after a rebalance or a deadline."""
+        with kafka_failures(f"commit as {self._group}"):
+            async with asyncio.timeout(self._settings.commit_seconds_max):
+                await self._kafka.commit({_theirs(partition): offset for partition, offset in positions.items()})
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Deliver no more of these until resumed; heartbeats go on."""
+        self._paused.update(partitions)
+        self._kafka.pause(*self._assigned_among(partitions))
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Deliver these again."""
+        self._paused.difference_update(partitions)
+        self._kafka.resume(*self._assigned_among(partitions))
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """The partitions of this member; during a rebalance those that it held before."""
+        return self._held
+
+    def on_revoked(self, callback: Callable[[frozenset[TopicPartition]], None]) -> None:
+        """Call ``callback`` with the partitions that a rebalance took away."""
+        self._callbacks.append(callback)
+
+    def _assigned_among(self, partitions: Sequence[TopicPartition]) -> list[Any]:
+        assigned = self._kafka.assignment()
+        return [ours for ours in map(_theirs, partitions) if ours in assigned]
+
+    def _assigned(self, now_held: frozenset[TopicPartition]) -> None:
+        lost = self._held - now_held
+        for partition in self._held & now_held:
+            self._keep(partition)
+        for partition in lost:
+            self._positions.pop(partition, None)
+            self._paused.discard(partition)
+        self._held = now_held
+        log.info("partitions_assigned", group=self._group, held=len(now_held), lost=len(lost))
+        if lost:
+            for callback in self._callbacks:
+                callback(lost)
+
+    def _keep(self, partition: TopicPartition) -> None:
+        theirs = _theirs(partition)
+        if partition in self._positions:
+            self._kafka.seek(theirs, self._positions[partition])
+        if partition in self._paused:
+            self._kafka.pause(theirs)
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.close_seconds_max):
+                await self._kafka.stop()
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.warning("consumer_close_incomplete", group=self._group, error=type(error).__name__)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
+    def __init__(self, assigned: Callable[[frozenset[TopicPartition]], None]) -> None:
+        self._assigned = assigned
+
+    def on_partitions_revoked(self, revoked: object) -> None:
+        """Nothing yet: the eager protocol revokes all, and most of it comes back."""
+
+    def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
+        """Tell the consumer what it holds now."""
+        self._assigned(frozenset(map(_ours, assigned)))
+
+
+def _ours(partition: Any) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.partition)
+
+
+def _theirs(partition: TopicPartition) -> Any:
+    return AiokafkaPartition(*partition)

@@ -1,0 +1,116 @@
+"""The port ``Producer`` on Kafka."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Self
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from schemas.errors import OutcomeUnknown
+from schemas.ports import Outgoing
+from turnstream.log.background import Background
+from turnstream.log.kafka_failures import startup_failures
+from turnstream.log.producer_session import Place, ProducerSession, now_ms
+from turnstream.log.record_size import check_size
+from turnstream.log.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+
+class KafkaProducer:
+    """Appends with acks=all and idempotence; safe for any number of concurrent appends.
+
+    After a failed batch, and well before sequence numbers wrap, the aiokafka producer underneath is replaced, so
+    one failure is one ``OutcomeUnknown`` for the appends that were on their way and nothing afterwards.
+    Use as ``async with KafkaProducer(settings) as producer``.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._background = Background()
+        self._replacing = asyncio.Lock()
+        self._session = ProducerSession(settings)
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises Retryable when the broker cannot be reached within ``start_seconds_max``."""
+        with startup_failures("start the producer"):
+            await self._session.start()
+        await self._background.open()
+        self._pump = self._background.start(self._session.pump())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Flush and disconnect, within ``close_seconds_max`` each."""
+        try:
+            await self._session.close()
+        finally:
+            await self._background.close()
+
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """Offsets of ``records`` in their order, once all are acknowledged by all in-sync replicas.
+
+        Records of one partition keep their order. Raises RecordTooLarge (or Malformed for a partition that does
+        not exist) before anything is sent; OutcomeUnknown after ``append_seconds_max`` or a failure.
+        """
+        for record in records:
+            check_size(record)
+        session: ProducerSession | None = None
+        try:
+            async with asyncio.timeout(self._settings.append_seconds_max):
+                session = await self._usable_session(len(records))
+                for topic in {record.topic for record in records}:
+                    await session.learn_partitions(topic)
+                return await _offsets(_place(session, records))
+        except TimeoutError as error:
+            if session is not None:
+                session.fail()
+            raise OutcomeUnknown("the append took too long") from error
+        except (KafkaError, OSError) as error:
+            raise OutcomeUnknown(f"the append failed: {type(error).__name__}") from error
+
+    async def _usable_session(self, records: int) -> ProducerSession:
+        if not self._session.usable:
+            async with self._replacing:
+                if not self._session.usable:
+                    await self._replace()
+        if self._session.pending + records > self._settings.records_pending_max:
+            raise OutcomeUnknown("too many records wait for the broker; nothing was sent")
+        return self._session
+
+    async def _replace(self) -> None:
+        fresh = ProducerSession(self._settings)
+        await fresh.start()
+        old, old_pump = self._session, self._pump
+        self._session = fresh
+        self._pump = self._background.start(fresh.pump())
+        log.info("producer_replaced", failed=old.failed, exhausted=old.exhausted)
+        self._background.start(_retire(old, old_pump))
+
+
+async def _retire(session: ProducerSession, pump: "asyncio.Task[None] | None") -> None:
+    try:
+        await session.close()
+    finally:
+        if pump is not None:
+            pump.cancel()
+
+
+def _place(session: ProducerSession, records: Sequence[Outgoing]) -> list[Place]:
+    # All are located before the first is queued: a record without a partition must not leave the others half sent.
+    located = [session.locate(record) for record in records]
+    timestamp_ms = now_ms()
+    return [session.add(partition, record, timestamp_ms) for partition, record in zip(located, records, strict=True)]
+
+
+async def _offsets(places: Sequence[Place]) -> list[int]:
+    offsets: list[int] = []
+    for place in places:
+        future = place.batch.base_offset
+        # Shielded: the batch carries other appends too, and this one may be cancelled.
+        base = future.result() if future.done() else await asyncio.shield(future)
+        if base is None:
+            raise OutcomeUnknown("a batch failed on its way to the broker")
+        offsets.append(base + place.nth)
+    return offsets

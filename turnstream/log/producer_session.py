@@ -1,0 +1,243 @@
+"""One aiokafka producer from its start to its first failure, and the records on their way through it.
+
+Group commit: records wait per partition while that partition's batch is on its way, then leave together. So one
+append of many records and many appends of one record cost about the same, without a task or a future per record.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from schemas.errors import Malformed
+from schemas.ports import Outgoing, TopicPartition
+from turnstream.log.partitioning import partition_of_key
+from turnstream.log.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Records of one partition that leave together."""
+
+    builder: Any
+    base_offset: "asyncio.Future[int | None]"
+    records: int = 0
+
+
+class Place(NamedTuple):
+    """Where a record went: its offset is the batch's base offset plus ``nth``."""
+
+    batch: Batch
+    nth: int
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One partition: batches that wait, and whether one is on its way."""
+
+    partition: TopicPartition
+    waiting: deque[Batch] = field(default_factory=deque)
+    sending: bool = False
+    records_total: int = 0
+
+
+class ProducerSession:
+    """Wraps one idempotent aiokafka producer; the first failed batch makes it unusable for good.
+
+    After a failed batch every later send of an idempotent aiokafka producer may fail with OutOfOrderSequence
+    for ever, so a session is never repaired, only replaced.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._linger_s = settings.linger_ms / 1000
+        self._kafka = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers,
+            client_id=settings.client_id,
+            acks="all",
+            enable_idempotence=True,
+            compression_type=settings.compression,
+            max_batch_size=settings.batch_bytes_max,
+            linger_ms=0,
+            request_timeout_ms=int(settings.append_seconds_max * 1000),
+        )
+        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._partitions: dict[str, int] = {}
+        self._ready: deque[_Lane] = deque()
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._pending = 0
+        self.failed = False
+        self.exhausted = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether new records may be given to it."""
+        return not (self.failed or self.exhausted)
+
+    @property
+    def pending(self) -> int:
+        """Records handed over and not acknowledged yet."""
+        return self._pending
+
+    async def start(self) -> None:
+        """Connect and get a producer id. Raises KafkaError or TimeoutError; then nothing stays open."""
+        started = False
+        try:
+            async with asyncio.timeout(self._settings.start_seconds_max):
+                await self._kafka.start()
+            started = True
+        finally:
+            if not started:
+                await self._kafka.stop()
+
+    async def learn_partitions(self, topic: str) -> None:
+        """Find out how many partitions ``topic`` has, once. Raises KafkaError if the broker does not know it."""
+        if topic not in self._partitions:
+            self._partitions[topic] = len(await self._kafka.partitions_for(topic))
+
+    def locate(self, record: Outgoing) -> TopicPartition:
+        """The partition of ``record``. Raises Malformed when it names one that does not exist."""
+        count = self._partitions[record.topic]
+        if record.partition is None:
+            return TopicPartition(record.topic, partition_of_key(record.key, count))
+        if not 0 <= record.partition < count:
+            raise Malformed(f"{record.topic} has no partition {record.partition}, only {count}")
+        return TopicPartition(record.topic, record.partition)
+
+    def add(self, partition: TopicPartition, record: Outgoing, now_ms: int) -> Place:
+        """Queue ``record`` behind what its partition already has."""
+        lane = self._lanes.get(partition)
+        if lane is None:
+            lane = self._lanes[partition] = _Lane(partition)
+        batch = lane.waiting[-1] if lane.waiting else self._open(lane)
+        if not _put(batch, record, now_ms):
+            batch = self._open(lane)
+            _put(batch, record, now_ms)
+        self._count(lane)
+        return Place(batch, batch.records - 1)
+
+    async def pump(self) -> None:
+        """Send what waits, for as long as the session lives. Runs as a task of the owner."""
+        while True:
+            await self._work.wait()
+            if self._linger_s:
+                await asyncio.sleep(self._linger_s)
+            self._work.clear()
+            while self._ready:
+                await self._send(self._ready.popleft())
+
+    def fail(self) -> None:
+        """Give up: nothing more is sent, and whoever waits learns that the outcome is unknown."""
+        self.failed = True
+        for lane in self._lanes.values():
+            while lane.waiting:
+                self._finish(lane.waiting.popleft(), None)
+
+    async def close(self) -> None:
+        """Flush what waits if the session is sound, and disconnect, within ``close_seconds_max`` each."""
+        limit_s = self._settings.close_seconds_max
+        if not self.failed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    await self._idle.wait()
+        self.fail()
+        self._abandon_batches()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._kafka.stop()
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.warning("producer_close_incomplete", error=type(error).__name__)
+            await self._kafka.client.close()
+
+    def _abandon_batches(self) -> None:
+        # Idempotent batches of aiokafka never expire: without this, stop() would flush until the broker is back.
+        self._kafka._sender.sender_task.cancel()  # noqa: SLF001 - no public way to give up
+        self._kafka._message_accumulator.fail_all(KafkaError("abandoned"))  # noqa: SLF001 - the same
+
+    def _open(self, lane: _Lane) -> Batch:
+        batch = Batch(self._kafka.create_batch(), asyncio.get_running_loop().create_future())
+        lane.waiting.append(batch)
+        if not lane.sending and len(lane.waiting) == 1:
+            self._announce(lane)
+        return batch
+
+    def _announce(self, lane: _Lane) -> None:
+        self._ready.append(lane)
+        self._work.set()
+
+    def _count(self, lane: _Lane) -> None:
+        self._pending += 1
+        self._idle.clear()
+        lane.records_total += 1
+        if lane.records_total >= self._settings.records_per_producer_max:
+            self.exhausted = True
+
+    async def _send(self, lane: _Lane) -> None:
+        if not lane.waiting:
+            return
+        batch = lane.waiting.popleft()
+        lane.sending = True
+        # Closed, so that aiokafka neither lingers nor lets anything else in.
+        batch.builder.close()
+        topic, number = lane.partition
+        try:
+            sent = await self._kafka.send_batch(batch.builder, topic, partition=number)
+        except KafkaError as error:
+            self._lost(lane, batch, error)
+        else:
+            sent.add_done_callback(partial(self._sent, lane, batch))
+
+    def _sent(self, lane: _Lane, batch: Batch, sent: "asyncio.Future[Any]") -> None:
+        lane.sending = False
+        error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+        if error is not None:
+            self._lost(lane, batch, error)
+            return
+        self._finish(batch, sent.result().offset)
+        if lane.waiting:
+            self._announce(lane)
+
+    def _lost(self, lane: _Lane, batch: Batch, error: BaseException) -> None:
+        topic, number = lane.partition
+        log.warning(
+            "batch_outcome_unknown",
+            topic=topic,
+            partition=number,
+            records=batch.records,
+            error=type(error).__name__,
+        )
+        self._finish(batch, None)
+        self.fail()
+
+    def _finish(self, batch: Batch, base_offset: int | None) -> None:
+        self._pending -= batch.records
+        if self._pending == 0:
+            self._idle.set()
+        if not batch.base_offset.done():
+            batch.base_offset.set_result(base_offset)
+
+
+def now_ms() -> int:
+    """Unix milliseconds, for the timestamps of records."""
+    return time.time_ns() // 1_000_000
+
+
+def _put(batch: Batch, record: Outgoing, timestamp_ms: int) -> bool:
+    added = batch.builder.append(
+        timestamp=timestamp_ms, key=record.key, value=record.value, headers=list(record.headers)
+    )
+    if added is None:
+        return False
+    batch.records += 1
+    return True

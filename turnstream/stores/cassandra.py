@@ -1,0 +1,239 @@
+"""The ``Cql`` port on cassandra-driver: an asyncio face on a driver that answers from its own thread.
+
+Every statement of ours is a read or an upsert with an explicit timestamp, so repeating one is always safe; this is
+why requests that got no answer are simply made again, a bounded number of times.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final, Literal
+
+import structlog
+from cassandra import (
+    AuthenticationFailed,
+    ConsistencyLevel,
+    CoordinationFailure,
+    DriverException,
+    OperationTimedOut,
+    RequestValidationException,
+    Timeout,
+    Unavailable,
+    UnresolvableContactPoints,
+)
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.connection import ConnectionException
+from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, TokenAwarePolicy
+from cassandra.protocol import ErrorMessage
+from cassandra.query import UNSET_VALUE, PreparedStatement, SimpleStatement
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from schemas.errors import Fatal, Retryable
+
+_log: Final = structlog.get_logger(__name__)
+
+# What a later request may find healed. Everything else that the driver raises is a mistake of ours or of the set-up.
+_PASSING: Final = (
+    Unavailable,
+    Timeout,
+    CoordinationFailure,
+    OperationTimedOut,
+    NoHostAvailable,
+    ConnectionException,
+    UnresolvableContactPoints,
+    TimeoutError,
+)
+
+
+_KEYSPACE_PER_STATEMENT: Final = 5
+
+
+class CassandraSettings(BaseModel):
+    """Where Cassandra is and how long we wait for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    contact_points: tuple[str, ...] = Field(default=("127.0.0.1",), min_length=1)
+    port: int = Field(default=19042, ge=1, le=65535)
+    keyspace: str = Field(default="turnstream", pattern="^[a-z][a-z0-9_]{0,47}$")
+    local_dc: str = Field(default="datacenter1", pattern="^[A-Za-z0-9_-]+$")
+    replication_factor: int = Field(default=1, ge=1, description="Replicas in ``local_dc``, for `bootstrap`.")
+    username: str | None = None
+    password: SecretStr | None = None
+    protocol_version: int = Field(default=5, ge=4, le=5)
+    consistency: Literal["LOCAL_QUORUM", "LOCAL_ONE", "QUORUM"] = Field(
+        default="LOCAL_QUORUM", description="For reads and writes alike: a read then sees every acknowledged write."
+    )
+    connect_seconds_max: float = Field(default=20.0, gt=0)
+    request_seconds_max: float = Field(
+        default=1.5, gt=0, description="Per attempt; below the server's own write timeout (2 s), so that we decide."
+    )
+    attempts_max: int = Field(default=3, ge=1)
+    retry_delay_ms: int = Field(default=50, ge=0, description="Before the second attempt; doubled for each further.")
+    requests_in_flight_max: int = Field(default=256, ge=1)
+    statements_max: int = Field(default=128, ge=1, description="Distinct queries; more means that one is built.")
+    schema_seconds_max: float = Field(default=30.0, gt=0, description="For one statement that changes the schema.")
+
+
+class CassandraSession:
+    """Executes CQL without blocking the event loop. Make one with ``open_session``."""
+
+    def __init__(self, session: Session, settings: CassandraSettings) -> None:
+        self._session = session
+        self._settings = settings
+        # Protocol 5 names the keyspace with each statement; a server warns of statements that rest on USE.
+        self._keyspace = settings.keyspace if _names_keyspace(settings) else None
+        self._slots = asyncio.Semaphore(settings.requests_in_flight_max)
+        self._statements: dict[str, PreparedStatement] = {}
+        self._preparing = asyncio.Lock()
+
+    async def execute(self, query: str, values: Sequence[object] = ()) -> Sequence[Any]:
+        """The rows (named tuples) of ``query``, a constant with ``?`` markers. None leaves a column as it is.
+
+        Only for statements that may be repeated. Raises Retryable when no replica set answered in time after
+        ``attempts_max`` attempts, Fatal when the server rejects the query, TypeError or ValueError when the values
+        do not fit it.
+        """
+        bound = [UNSET_VALUE if value is None else value for value in values]
+        delay_s = self._settings.retry_delay_ms / 1000
+        for attempt in range(1, self._settings.attempts_max + 1):
+            try:
+                return await self._attempt(query, bound)
+            except Retryable:
+                if attempt == self._settings.attempts_max:
+                    raise
+                await asyncio.sleep(delay_s * 2 ** (attempt - 1))
+        raise AssertionError("unreachable: attempts_max is at least 1")
+
+    async def change_schema(self, statement: str) -> None:
+        """Run one DDL statement and wait until the nodes agree on it. Raises Retryable or Fatal."""
+        simple = SimpleStatement(statement)
+        run = partial(self._session.execute, simple, timeout=self._settings.schema_seconds_max)
+        try:
+            await asyncio.to_thread(run)
+        except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage) as error:
+            raise _translated(error, statement) from error
+
+    async def _attempt(self, query: str, values: Sequence[object]) -> Sequence[Any]:
+        try:
+            statement = self._statements.get(query) or await self._prepare(query)
+            return await self._answer(statement, values)
+        except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage, TimeoutError) as error:
+            raise _translated(error, query) from error
+
+    async def _prepare(self, query: str) -> PreparedStatement:
+        async with self._preparing:
+            if query not in self._statements:
+                if len(self._statements) >= self._settings.statements_max:
+                    raise Fatal(f"more than {self._settings.statements_max} distinct queries: one is built from values")
+                statement = await asyncio.to_thread(self._session.prepare, query, keyspace=self._keyspace)
+                statement.is_idempotent = True
+                self._statements[query] = statement
+            return self._statements[query]
+
+    async def _answer(self, statement: PreparedStatement, values: Sequence[object]) -> Sequence[Any]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Sequence[Any]] = loop.create_future()
+        # The driver's own timer comes first; this one is for a driver thread that died.
+        deadline_s = self._settings.request_seconds_max * 2
+        async with self._slots, asyncio.timeout(deadline_s):
+            response = self._session.execute_async(statement, values)
+            response.add_callbacks(
+                lambda rows: loop.call_soon_threadsafe(_succeed, answer, rows),
+                lambda error: loop.call_soon_threadsafe(_fail, answer, error),
+            )
+            return await answer
+
+
+@asynccontextmanager
+async def open_session(settings: CassandraSettings) -> AsyncIterator[CassandraSession]:
+    """A session whose queries are about the settings' keyspace; closed on exit.
+
+    The keyspace need not exist for ``change_schema`` (with protocol 4 it must). Raises Retryable when no node answers
+    within ``connect_seconds_max``, Fatal when the credentials are refused.
+    """
+    abandoned = threading.Event()
+    keyspace = None if _names_keyspace(settings) else settings.keyspace
+    try:
+        async with asyncio.timeout(settings.connect_seconds_max):
+            session = await asyncio.to_thread(_connect, settings, keyspace, abandoned)
+    except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage, TimeoutError) as error:
+        raise _translated(error, "connect") from error
+    finally:
+        # A thread cannot be cancelled: one that connects after the deadline closes what it opened.
+        abandoned.set()
+    _log.info("cassandra_connected", keyspace=settings.keyspace, contact_points=settings.contact_points)
+    try:
+        yield CassandraSession(session, settings)
+    finally:
+        await asyncio.to_thread(session.cluster.shutdown)
+
+
+def _connect(settings: CassandraSettings, keyspace: str | None, abandoned: threading.Event) -> Session:
+    cluster = _cluster(settings)
+    with ExitStack() as on_failure:
+        on_failure.callback(cluster.shutdown)
+        session = cluster.connect(keyspace)
+        # Paging is ours (LIMIT): the driver would fetch further pages with blocking calls.
+        session.default_fetch_size = None
+        if not abandoned.is_set():
+            on_failure.pop_all()
+    return session
+
+
+def _cluster(settings: CassandraSettings) -> Cluster:
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=settings.local_dc)),
+        retry_policy=FallthroughRetryPolicy(),
+        consistency_level=ConsistencyLevel.name_to_value[settings.consistency],
+        request_timeout=settings.request_seconds_max,
+    )
+    auth = None
+    if settings.username is not None and settings.password is not None:
+        auth = PlainTextAuthProvider(settings.username, settings.password.get_secret_value())
+    return Cluster(
+        contact_points=settings.contact_points,
+        port=settings.port,
+        protocol_version=settings.protocol_version,
+        auth_provider=auth,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        connect_timeout=settings.connect_seconds_max,
+        control_connection_timeout=settings.connect_seconds_max,
+        max_schema_agreement_wait=settings.schema_seconds_max,
+        monitor_reporting_enabled=False,
+    )
+
+
+def _names_keyspace(settings: CassandraSettings) -> bool:
+    return settings.protocol_version >= _KEYSPACE_PER_STATEMENT
+
+
+def _succeed(answer: asyncio.Future[Sequence[Any]], rows: Sequence[Any] | None) -> None:
+    if not answer.done():
+        answer.set_result(() if rows is None else rows)
+
+
+def _fail(answer: asyncio.Future[Sequence[Any]], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _translated(error: Exception, query: str) -> Retryable | Fatal:
+    # The query has markers for values, so its text holds no content; the driver's message might.
+    kind = type(error).__name__
+    if isinstance(error, NoHostAvailable) and any(_is_refusal(cause) for cause in _causes(error)):
+        return Fatal(f"Cassandra refused us ({kind}): {query}")
+    if isinstance(error, _PASSING) or (isinstance(error, ErrorMessage) and not _is_refusal(error)):
+        return Retryable(f"Cassandra did not answer ({kind}): {query}")
+    return Fatal(f"Cassandra rejected a statement ({kind}): {query}")
+
+
+def _is_refusal(error: object) -> bool:
+    return isinstance(error, AuthenticationFailed | RequestValidationException)
+
+
+def _causes(error: NoHostAvailable) -> tuple[object, ...]:
+    return tuple(error.errors.values()) if isinstance(error.errors, dict) else ()

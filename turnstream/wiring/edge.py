@@ -1,0 +1,89 @@
+"""The edge process: HTTP in through ``producers.ingest``, answers out through ``consumers.sse``."""
+
+import asyncio
+import os
+import secrets
+import time
+from contextlib import AsyncExitStack
+
+from consumers.sse.live_turns import LiveTurns
+from consumers.sse.stage import Answers
+from producers.ingest.admission import Admission
+from producers.ingest.http_app import make_app
+from producers.ingest.stage import IngestPorts
+from producers.ingest.uvicorn_server import open_listener, serve
+from schemas.ports import TopicPartition
+from schemas.topics import TOKENS
+from stream_processors.auth.cassandra_conversations import CassandraConversations
+from stream_processors.auth.cassandra_keys import CassandraKeys
+from turnstream.log.kafka_log_reader import KafkaLogReader
+from turnstream.log.kafka_log_tail import KafkaLogTail
+from turnstream.log.kafka_producer import KafkaProducer
+from turnstream.settings import Settings
+from turnstream.stores.cassandra import open_session
+from turnstream.stores.message_pages import CassandraMessagePages
+from turnstream.telemetry.probe_app import ProbeApp
+from turnstream.wiring.clocks import now_ms
+from turnstream.wiring.process import Process
+from turnstream.wiring.topics import require_all_topics
+
+
+async def run_edge(process: Process) -> None:
+    """Serve clients until asked to stop, then drain."""
+    settings = process.settings
+    await require_all_topics(settings)
+    home = _home_partitions(settings)
+    async with AsyncExitStack() as open_ports:
+        producer = await open_ports.enter_async_context(KafkaProducer(settings.kafka))
+        log = await open_ports.enter_async_context(KafkaLogReader(settings.kafka))
+        followed = [TopicPartition(TOKENS.name, partition) for partition in home]
+        tail = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, followed))
+        cql = await open_ports.enter_async_context(open_session(settings.cassandra))
+        edge_id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        turns = LiveTurns(tail, producer, home, edge_id=edge_id, settings=settings.sse, entropy=secrets.token_bytes)
+        answers = Answers(turns, producer, settings.sse)
+        ports = IngestPorts(
+            producer=producer,
+            readers=turns,
+            states=turns,
+            answerer=answers,
+            canceller=answers,
+            log=log,
+            keys=CassandraKeys(cql, settings.auth.statements_in_flight_max),
+            conversations=CassandraConversations(cql, settings.auth.statements_in_flight_max),
+            pages=CassandraMessagePages(cql),
+            metrics=process.metrics,
+            now_ms=now_ms,
+            monotonic_s=time.monotonic,
+            entropy=secrets.token_bytes,
+        )
+        await _serve(process, ports, turns, answers)
+
+
+async def _serve(process: Process, ports: IngestPorts, turns: LiveTurns, answers: Answers) -> None:
+    settings = process.settings
+    admission = Admission(settings.ingest.streams_open_max, process.metrics)
+    app = make_app(
+        ports,
+        settings.ingest.model_copy(update={"models": settings.models}),
+        pepper=settings.pepper_bytes,
+        tokens_partitions=settings.topics.partitions_tokens or TOKENS.partitions,
+        admission=admission,
+        ready=turns.ready,
+        metrics_page=ProbeApp(process.metrics, process.readiness),
+    )
+    process.readiness.require("tokens:read_back", turns.ready)
+
+    async def drain() -> None:
+        admission.close()
+        await answers.drain(settings.edge.drain_seconds_max)
+
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(answers.run())
+        await serve(app, open_listener(settings.edge), settings.edge, process.stop, drain)
+        following.cancel()
+
+
+def _home_partitions(settings: Settings) -> tuple[int, ...]:
+    count = settings.topics.partitions_tokens or TOKENS.partitions
+    return settings.edge.home_partitions or tuple(range(count))

@@ -1,0 +1,97 @@
+"""The life of one process of ours: logs, metrics and probes, the work, an orderly stop."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from producers.ingest.uvicorn_server import ServerSettings, open_listener, serve
+from schemas.errors import Fatal, Retryable
+from turnstream.settings import Settings
+from turnstream.telemetry.logging import configure_logging
+from turnstream.telemetry.probe_app import ProbeApp
+from turnstream.telemetry.prometheus import PrometheusMetrics
+from turnstream.telemetry.readiness import Readiness
+
+EXIT_FAILED: Final = 1
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Process:
+    """What every process has; its work takes what it needs from here."""
+
+    name: str
+    settings: Settings
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    metrics: PrometheusMetrics = field(default_factory=PrometheusMetrics)
+    readiness: Readiness = field(default_factory=Readiness)
+
+
+Work = Callable[[Process], Awaitable[None]]
+
+
+def run_process(name: str, settings: Settings, work: Work) -> int:
+    """Run ``work`` on uvloop until it ends or SIGTERM or SIGINT asks it to; returns the exit code.
+
+    A Fatal, or a Retryable that nobody could retry, ends the process with code 1 and one log line: the
+    supervisor starts a fresh one.
+    """
+    configure_logging(name, settings.log.level, as_json=settings.log.json_lines or not sys.stderr.isatty())
+    failures: list[BaseException] = []
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_live(Process(name, settings), work))
+    except* (Fatal, Retryable, OSError) as group:
+        failures = _leaves(group)
+    for error in failures:
+        _log.error("process_failed", error=f"{type(error).__name__}: {error}")
+    return EXIT_FAILED if failures else 0
+
+
+async def _live(process: Process, work: Work) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, process.stop.set)
+    _log.info("process_started")
+    async with asyncio.TaskGroup() as tasks:
+        probes = tasks.create_task(_serve_probes(process))
+        try:
+            await work(process)
+        finally:
+            process.stop.set()
+            await asyncio.wait((probes,))
+    _log.info("process_stopped")
+
+
+async def _serve_probes(process: Process) -> None:
+    settings = process.settings.metrics
+    if settings.port is None:
+        return
+    server = ServerSettings(host=settings.host, port=settings.port)
+    app = ProbeApp(process.metrics, process.readiness)
+    await serve(app, open_listener(server), server, process.stop, _nothing_to_drain)
+
+
+async def _nothing_to_drain() -> None:
+    return
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 - has no build for Windows
+
+    return uvloop.new_event_loop
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

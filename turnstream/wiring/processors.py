@@ -1,0 +1,129 @@
+"""The stateless processors: the rows of the topology, each in the one consume loop."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from redis.asyncio import Redis
+
+from consumers.loop import run_batches
+from consumers.work import BatchWork
+from schemas.errors import Fatal
+from schemas.ports import BatchProcess, Cql, Producer
+from stream_processors import topology
+from stream_processors.auth.caching import CachedConversations, CachedKeys
+from stream_processors.auth.cassandra_conversations import CassandraConversations
+from stream_processors.auth.cassandra_keys import CassandraKeys
+from stream_processors.auth.stage import Authorize
+from stream_processors.moderation.stage import Moderate
+from stream_processors.moderation.toml_rules import load_policy
+from stream_processors.prompt.cassandra_history import CassandraHistory
+from stream_processors.prompt.redis_context import RedisContexts
+from stream_processors.prompt.stage import BuildPrompts
+from stream_processors.prompt.tokenizers_counter import load_counter
+from stream_processors.rate_limit.redis_quota import RedisQuota
+from stream_processors.rate_limit.stage import Admit, Settle
+from stream_processors.topology import StageRow
+from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_producer import KafkaProducer
+from turnstream.stores.cassandra import open_session
+from turnstream.wiring.clocks import now_ms
+from turnstream.wiring.loop_readiness import require_loop
+from turnstream.wiring.process import Process
+from turnstream.wiring.redis_client import open_redis
+from turnstream.wiring.topics import require_all_topics
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    process: Process
+    cql: Cql
+    redis: Redis
+
+
+def _auth(parts: _Parts) -> BatchProcess:
+    settings = parts.process.settings
+    auth = settings.auth
+    keys = CassandraKeys(parts.cql, auth.statements_in_flight_max)
+    conversations = CassandraConversations(parts.cql, auth.statements_in_flight_max)
+    return Authorize(
+        auth,
+        settings.models,
+        keys=CachedKeys(keys, auth, time.monotonic),
+        conversations=CachedConversations(conversations, auth, time.monotonic),
+        metrics=parts.process.metrics,
+    )
+
+
+def _rate_limit(parts: _Parts) -> BatchProcess:
+    settings = parts.process.settings.rate_limit
+    return Admit(settings, RedisQuota(parts.redis, settings), parts.process.metrics)
+
+
+def _settle(parts: _Parts) -> BatchProcess:
+    return Settle(RedisQuota(parts.redis, parts.process.settings.rate_limit))
+
+
+def _prompt(parts: _Parts) -> BatchProcess:
+    settings = parts.process.settings
+    return BuildPrompts(
+        settings.prompt,
+        settings.models,
+        contexts=RedisContexts(parts.redis, settings.prompt),
+        history=CassandraHistory(parts.cql, settings.prompt.statements_in_flight_max),
+        count=load_counter(settings.prompt.tokenizer_file),
+        metrics=parts.process.metrics,
+    )
+
+
+def _moderation(parts: _Parts) -> BatchProcess:
+    return Moderate(load_policy(parts.process.settings.moderation), parts.process.metrics, now_ms)
+
+
+_MAKERS: Final[Mapping[StageRow, Callable[[_Parts], BatchProcess]]] = {
+    topology.AUTH: _auth,
+    topology.RATE_LIMIT: _rate_limit,
+    topology.RATE_LIMIT_SETTLE: _settle,
+    topology.PROMPT: _prompt,
+    topology.MODERATION: _moderation,
+}
+
+
+def choose_rows(names: Sequence[str]) -> tuple[StageRow, ...]:
+    """The rows with these names, or all. Raises Fatal for a name that no row has."""
+    unknown = sorted(set(names) - {row.name for row in topology.ROWS})
+    if unknown:
+        raise Fatal(f"no such stage: {', '.join(unknown)}; there are {', '.join(row.name for row in topology.ROWS)}")
+    return tuple(row for row in topology.ROWS if not names or row.name in names)
+
+
+async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
+    """Run the chosen stages side by side until asked to stop."""
+    settings = process.settings
+    await require_all_topics(settings)
+    async with AsyncExitStack() as open_ports:
+        producer = await open_ports.enter_async_context(KafkaProducer(settings.kafka))
+        cql = await open_ports.enter_async_context(open_session(settings.cassandra))
+        redis = await open_ports.enter_async_context(open_redis(settings.redis))
+        parts = _Parts(process, cql, redis)
+        members = [KafkaGroupConsumer(settings.kafka, row.group, (row.source.name,)) for row in rows]
+        await asyncio.gather(*(open_ports.enter_async_context(member) for member in members))
+        async with asyncio.TaskGroup() as tasks:
+            for row, member in zip(rows, members, strict=True):
+                require_loop(process, row.name, member)
+                tasks.create_task(run_batches(_work(row, member, producer, parts), process.stop))
+
+
+def _work(row: StageRow, consumer: KafkaGroupConsumer, producer: Producer, parts: _Parts) -> BatchWork:
+    return BatchWork(
+        stage=row.name,
+        source=row.source,
+        consumer=consumer,
+        producer=producer,
+        metrics=parts.process.metrics,
+        process=_MAKERS[row](parts),
+        settings=parts.process.settings.loops.processors,
+    )

@@ -1,0 +1,13 @@
+"""The windows process: Faust over the usage events."""
+
+from stream_processors.windows import stage
+from turnstream.wiring.process import Process
+from turnstream.wiring.topics import require_all_topics
+
+
+async def run_windows(process: Process) -> None:
+    """Roll usage up until asked to stop."""
+    settings = process.settings
+    await require_all_topics(settings)
+    servers = tuple(settings.kafka.bootstrap_servers.split(","))
+    await stage.run(settings.windows.model_copy(update={"bootstrap_servers": servers}), process.stop)
