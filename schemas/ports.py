@@ -4,7 +4,7 @@ Each port has an in-memory implementation (``tests/support``) and a real one, an
 both pass.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -317,7 +317,7 @@ class Generated:
 class InferenceBackend(Protocol):
     """A server that generates text: Triton or an OpenAI-compatible upstream."""
 
-    def generate(self, request: InferenceRequested, prefix: str) -> AsyncIterator[Generated]:
+    def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
         """Stream the answer to the prompt, continuing after ``prefix``.
 
         Closing the iterator cancels the generation on the server. Raises Retryable when the server cannot be

@@ -1,8 +1,8 @@
 """One request to a backend, read ahead of the log within a bound."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from consumers.inference.core import Answer
 from schemas.errors import Malformed, Retryable
@@ -61,9 +61,10 @@ class Generation:
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    async def _run(self, pieces: AsyncIterator[Generated]) -> None:
+    async def _run(self, pieces: AsyncGenerator[Generated, None]) -> None:
         try:
-            async with _closing(pieces):
+            # Left open it would keep its request on the GPU until the garbage collector comes by.
+            async with aclosing(pieces):
                 await self._pump(pieces)
         except (Retryable, Malformed) as error:
             self.failure = error
@@ -71,7 +72,7 @@ class Generation:
             self.failure = Retryable("the backend broke off without a finish reason")
         self._on_news()
 
-    async def _pump(self, pieces: AsyncIterator[Generated]) -> None:
+    async def _pump(self, pieces: AsyncGenerator[Generated, None]) -> None:
         async for piece in pieces:
             self.text += piece.text
             self.tokens += piece.tokens
@@ -82,13 +83,3 @@ class Generation:
             while len(self.text) - self._sent_chars > self._buffered_chars_max:
                 self._room.clear()
                 await self._room.wait()
-
-
-@asynccontextmanager
-async def _closing(pieces: AsyncIterator[Generated]) -> AsyncIterator[None]:
-    # An iterator left open would keep its request on the GPU until the garbage collector comes by.
-    try:
-        yield
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()

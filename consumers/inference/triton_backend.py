@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
-import grpc  # type: ignore[import-untyped]  # grpcio has no stubs
+import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from consumers.inference import triton_requests

@@ -247,7 +247,9 @@ class TurnRun:
         if self._billed:
             return
         # The terminal was found, not written here: bill it again, from the log, in case nobody had.
-        await self._log.append((), self._bills(self._log.answer))
+        bills = self._bills(self._log.answer)
+        if bills:
+            await self._log.append((), bills)
 
     def _bills(self, answer: core.Answer) -> tuple[Outgoing, ...]:
         records = []

@@ -37,7 +37,8 @@ def make_app(
     ``pepper`` keys the hashes of API keys; ``tokens_partitions`` is the partition count of ``chat.tokens.v1``;
     ``ready`` says whether this process proves to read what it writes; ``metrics_page`` answers ``/metrics``.
     """
-    app = FastAPI(title="Turnstream", version=API_VERSION, redirect_slashes=False)
+    # FastAPI's documentation pages load scripts from a content delivery network: /openapi.json is enough.
+    app = FastAPI(title="Turnstream", version=API_VERSION, redirect_slashes=False, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     ingest = Ingest(ports, settings, pepper=pepper, tokens_partitions=tokens_partitions, admission=admission)
     _add_turns(app, ingest)

@@ -54,43 +54,40 @@ def body_too_large() -> Refusal:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Make ``app`` answer every exception in OpenAI's shape."""
-    app.add_exception_handler(RequestRefused, _refused)
-    app.add_exception_handler(OutcomeUnknown, _unknown)
-    app.add_exception_handler(RecordTooLarge, _too_large)
-    app.add_exception_handler(Retryable, _dependency_down)
-    app.add_exception_handler(RequestValidationError, _bad_query)
-    app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(Exception, _bug)
+    app.exception_handler(RequestRefused)(_refused)
+    app.exception_handler(OutcomeUnknown)(_unknown)
+    app.exception_handler(RecordTooLarge)(_too_large)
+    app.exception_handler(Retryable)(_dependency_down)
+    app.exception_handler(RequestValidationError)(_bad_query)
+    app.exception_handler(HTTPException)(_no_route)
+    app.exception_handler(Exception)(_bug)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestRefused)  # noqa: S101 - the router chose this handler by that class
+async def _refused(_request: Request, error: RequestRefused) -> Response:
     return error_response(error.refusal)
 
 
-async def _unknown(_request: Request, error: Exception) -> Response:
+async def _unknown(_request: Request, error: OutcomeUnknown) -> Response:
     _LOG.warning("append_outcome_unknown", error=type(error).__name__)
     return error_response(outcome_unknown())
 
 
-async def _too_large(_request: Request, _error: Exception) -> Response:
+async def _too_large(_request: Request, _error: RecordTooLarge) -> Response:
     return error_response(body_too_large())
 
 
-async def _dependency_down(_request: Request, error: Exception) -> Response:
+async def _dependency_down(_request: Request, error: Retryable) -> Response:
     _LOG.warning("dependency_unavailable", error=type(error).__name__)
     return error_response(unavailable("A dependency does not answer. Retry shortly.", code="dependency_unavailable"))
 
 
-async def _bad_query(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - the router chose this handler by that class
+async def _bad_query(_request: Request, error: RequestValidationError) -> Response:
     problem = error.errors()[0]
     param = str(problem["loc"][-1])
     return error_response(invalid_request(f"Invalid value for '{param}': {problem['msg']}.", param, "invalid_value"))
 
 
-async def _no_route(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - the router chose this handler by that class
+async def _no_route(_request: Request, error: HTTPException) -> Response:
     known = {
         404: invalid_request("Unknown request URL.", code="unknown_url", status=404),
         405: invalid_request("This URL does not accept this HTTP method.", code="method_not_allowed", status=405),

@@ -1,6 +1,6 @@
 """What moderation's verdict means for a turn. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,14 @@ class ModerationSettings(BaseModel):
 def own_messages(event: TurnPrompted) -> tuple[Message, ...]:
     """The turn's own input; the history before it was judged when it was new."""
     return event.prompt.messages[-event.prompt.input_count :]
+
+
+def own_texts(event: TurnPrompted) -> Iterator[str]:
+    """What the client wrote into the turn's own messages: their contents, and their names where they have one."""
+    for message in own_messages(event):
+        yield message.content.text
+        if message.name is not None:
+            yield message.name
 
 
 def decide(

@@ -25,7 +25,7 @@ class Moderate:
         return outcomes
 
     def _decide(self, received: Received[TurnPrompted]) -> Sequence[Emit]:
-        verdict = self._policy.judge_input(message.content.text for message in core.own_messages(received.event))
+        verdict = self._policy.judge_input(core.own_texts(received.event))
         return core.decide(
             received.event,
             verdict,

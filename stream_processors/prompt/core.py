@@ -114,7 +114,7 @@ def build(
     count: TokenCounter,
 ) -> TurnPrompted | Refusal:
     """The turn with its prompt. ``history`` is oldest first and may reach beyond the turn; that part is ignored."""
-    earlier = [stored for stored in history if stored.message_seq < event.message_seq]
+    earlier = [stored for stored in history if stored.message_seq < event.message_seq and was_exchanged(stored)]
     parts = Parts(
         sections=(policy, client_section(earlier, event.input)),
         history=[stored for stored in earlier if stored.message.role not in SYSTEM_ROLES],
@@ -131,6 +131,15 @@ def build(
         limits=event.limits,
         prompt=prompt,
     )
+
+
+def was_exchanged(stored: StoredMessage) -> bool:
+    """Whether both sides know the message.
+
+    An answer that was cut short was seen; a question that is not complete never got an answer, and whoever still
+    wants one has asked again.
+    """
+    return stored.complete or stored.message.role is Role.ASSISTANT
 
 
 def room_for(max_tokens: int | None, card: ModelCard, completion_tokens_min: int) -> Room:

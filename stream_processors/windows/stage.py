@@ -13,6 +13,8 @@ from stream_processors.windows.core import WindowsSettings
 from stream_processors.windows.faust_app import make_app
 from stream_processors.windows.kafka_partitions import partition_counts
 
+_TOPICS: Final = (USAGE_EVENTS.name, USAGE_ROLLUPS.name, USAGE_EVENTS.dlq)
+
 _log: Final = structlog.get_logger(__name__)
 
 
@@ -22,8 +24,7 @@ async def run(settings: WindowsSettings, stop: asyncio.Event) -> None:
     Raises Fatal when they do not or when Faust crashes, Retryable when Kafka does not answer or Faust is not up within
     ``start_seconds_max``: the process is to be started again, and counts on from its changelog.
     """
-    topics = (USAGE_EVENTS.name, USAGE_ROLLUPS.name, USAGE_EVENTS.dlq)
-    counts = await partition_counts(settings.bootstrap_servers, topics, settings.start_seconds_max)
+    counts = await partition_counts(settings.bootstrap_servers, _TOPICS, settings.start_seconds_max)
     with TemporaryDirectory(prefix="turnstream-windows-") as data_dir:
         app = make_app(settings, counts[USAGE_EVENTS.name], Path(data_dir))
         try:

@@ -36,7 +36,7 @@ from tests.support.turn_events import (
     user,
 )
 
-SECRET = "xyzzy"
+CANARY = "xyzzy"
 BLOCKED = "turnstream-blocked-phrase"
 
 
@@ -111,24 +111,24 @@ def _used(number: int) -> UsageRecorded:
 SAMPLES: Sequence[Sample] = (
     Sample(
         AUTH,
-        lambda number: submitted(turn(number, stored=True), user(SECRET)),
-        lambda number: submitted(turn(number), user(SECRET), key_hash="b" * 64),
+        lambda number: submitted(turn(number, stored=True), user(CANARY)),
+        lambda number: submitted(turn(number), user(CANARY), key_hash="b" * 64),
     ),
     Sample(
         RATE_LIMIT,
-        lambda number: authorized(turn(number), user(SECRET)),
-        lambda number: authorized(turn(number), user(SECRET * 4_000_000)),
+        lambda number: authorized(turn(number), user(CANARY)),
+        lambda number: authorized(turn(number), user(CANARY * 4_000_000)),
     ),
     Sample(RATE_LIMIT_SETTLE, _used, None),
     Sample(
         PROMPT,
-        lambda number: admitted(_stored(number), user(SECRET)),
-        lambda number: admitted(_stored(number), user(SECRET * 100_000)),
+        lambda number: admitted(_stored(number), user(CANARY)),
+        lambda number: admitted(_stored(number), user(CANARY * 100_000)),
     ),
     Sample(
         MODERATION,
-        lambda number: prompted(turn(number, stored=True), user(SECRET)),
-        lambda number: prompted(turn(number), user(f"{SECRET} {BLOCKED}")),
+        lambda number: prompted(turn(number, stored=True), user(CANARY)),
+        lambda number: prompted(turn(number), user(f"{CANARY} {BLOCKED}")),
     ),
 )
 assert tuple(sample.row for sample in SAMPLES) == ROWS, "a processor without a sample is a processor without tests"

@@ -6,7 +6,7 @@ import typer
 
 from schemas.errors import Fatal, Retryable
 from turnstream.commands.exits import Exit, fail
-from turnstream.settings import Settings, load_settings
+from turnstream.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -16,27 +16,19 @@ def register(app: typer.Typer) -> None:
 
 def bootstrap_command() -> None:
     """Create missing topics and tables, and the development key where one is configured."""
+    # The drivers come with extras; the command line must start without them.
+    from turnstream.wiring.bootstrap import bootstrap  # noqa: PLC0415
+    from turnstream.wiring.development_key import read_or_make_key  # noqa: PLC0415
+
     try:
-        created, key = asyncio.run(_bootstrap(load_settings()))
+        settings = load_settings()
+        file = settings.secrets.development_key_file
+        key = read_or_make_key(file) if file is not None else None
+        created = asyncio.run(bootstrap(settings, key))
     except Retryable as error:
         fail(str(error), Exit.NOT_RUNNING)
     except Fatal as error:
         fail(str(error))
     typer.echo(f"topics created: {len(created)}")
     if key is not None:
-        typer.echo(f"key={key}")
-
-
-async def _bootstrap(settings: Settings) -> tuple[tuple[str, ...], str | None]:
-    # The drivers come with extras; the command line must start without them.
-    from turnstream.stores.cassandra import open_session  # noqa: PLC0415
-    from turnstream.wiring.bootstrap import bootstrap  # noqa: PLC0415
-    from turnstream.wiring.clocks import now_ms  # noqa: PLC0415
-    from turnstream.wiring.development_key import ensure_development_key  # noqa: PLC0415
-
-    created = await bootstrap(settings)
-    file = settings.secrets.development_key_file
-    if file is None:
-        return created, None
-    async with open_session(settings.cassandra) as cql:
-        return created, await ensure_development_key(cql, file, settings.pepper_bytes, now_ms())
+        typer.echo(f"key={key.text}")

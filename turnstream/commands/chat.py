@@ -51,7 +51,8 @@ def chat(
         session = ChatSession(ChatApi(client), model, answers=Console(), notes=Console(stderr=True))
         session.conversation_id = chosen
         outcome = session.ask(once) if once else _converse(session)
-    if session.conversation_id is not None:
+    # Not before the server took a turn of it: the id may have been somebody else's.
+    if session.conversation_id is not None and session.last_turn_id is not None:
         memory.remember(connection.base_url, session.conversation_id)
     if outcome in _EXITS:
         raise typer.Exit(_EXITS[outcome])

@@ -1,6 +1,7 @@
 """``turnstream demo``: two turns of one conversation through the unmodified OpenAI SDK, and where they went."""
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ from rich.console import Console
 from schemas.models import DEFAULT_CATALOGUE
 from turnstream.chat.api import ApiError, ChatApi, open_client
 from turnstream.commands.exits import Exit, fail
-from turnstream.commands.running_stack import Connection, find_connection, local_run
+from turnstream.commands.running_stack import Connection, LocalRun, find_connection, local_run
 from turnstream.commands.trace import show_trace
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def demo() -> None:
     """Show a streamed chat, its history and its trace. Starts the local stack if none runs, and stops it again."""
+    _require_openai()
     console = Console()
     with _running() as connection, _openai_client(connection) as client:
         conversation_id, turn_id = "", ""
@@ -62,16 +64,23 @@ def _running() -> Iterator[Connection]:
     except StackError as error:
         fail(error.message, Exit.NOT_RUNNING)
     try:
-        yield Connection(record.base_url or "", record.key or "")
+        started = LocalRun(record.base_url, record.key, record.environment)
+        connection = find_connection(os.environ, started)
+        if connection is None:
+            fail("the stack that was started made no API key")
+        yield connection
     finally:
         stack.stop()
 
 
-def _openai_client(connection: Connection) -> "OpenAI":
-    try:
-        from openai import OpenAI  # noqa: PLC0415  # a development dependency: clients use it, we do not
-    except ModuleNotFoundError:
+def _require_openai() -> None:
+    if importlib.util.find_spec("openai") is None:
         fail("the demo talks through the package `openai`: install it with `pip install openai`")
+
+
+def _openai_client(connection: Connection) -> "OpenAI":
+    from openai import OpenAI  # noqa: PLC0415  # a development dependency: clients use it, we do not
+
     return OpenAI(base_url=connection.base_url, api_key=connection.api_key, timeout=TURN_SECONDS_MAX)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from producers.ingest.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
@@ -68,7 +68,8 @@ def create(user: User = "dev", tenant: Tenant = "dev", plan: Plan = "free", labe
 def list_keys() -> None:
     """List the keys, oldest first, without anything secret."""
     rows = _with_cql(require_settings(), lambda cql: list_key_rows(cql, KEYS_LISTED_MAX))
-    table = Table("id", "tenant", "user", "plan", "created", "state", "label", box=None, header_style="dim")
+    columns = (Column(name, no_wrap=True) for name in ("id", "tenant", "user", "plan", "created", "state"))
+    table = Table(*columns, "label", box=None, header_style="dim")
     for row in rows:
         created = datetime.fromtimestamp(row.created_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
         state = "[red]revoked[/]" if row.revoked else "[green]active[/]"

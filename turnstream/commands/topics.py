@@ -77,17 +77,16 @@ def _hours(retention_ms: str | None) -> int | None:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    columns = (Column("topic", no_wrap=True), Column("state", no_wrap=True), "partitions", "retention")
-    table = Table(
-        *columns, Column("key", overflow="fold"), Column("groups", overflow="fold"), box=None, header_style="dim"
-    )
+    narrow = (Column(name, no_wrap=True) for name in ("topic", "state", "parts", "kept"))
+    wide = (Column(name, overflow="fold") for name in ("key", "groups"))
+    table = Table(*narrow, *wide, box=None, header_style="dim")
     for row in rows:
         table.add_row(
             row["name"],
             f"[{_STYLES[TopicCondition(row['state'])]}]{row['state']}[/]",
             _beside(row["partitions"], row["partitions_planned"]),
             _beside(row["retention_hours"], row["retention_hours_planned"], " h"),
-            row["key"],
+            "" if row["name"].endswith(DLQ_SUFFIX) else row["key"],
             ", ".join(row["groups"]),
         )
     return table

@@ -79,13 +79,13 @@ def wipe(layout: Layout) -> None:
 
 
 def start_detached(layout: Layout, arguments: Sequence[str], on_record: Callable[[RunRecord], None]) -> RunRecord:
-    """Start `turnstream up <arguments>` in a session of its own and return when it is ready.
+    """Start a supervisor with the arguments of `up` in a session of its own and return when it is ready.
 
     Raises `StackError` with the end of the supervisor's log when it ends before, or is not ready in time.
     """
     log = layout.log(SUPERVISOR_LOG)
     rotate(log)
-    command = (sys.executable, "-m", "turnstream.local_stack", "up", *arguments)
+    command = (sys.executable, "-m", "turnstream.local_stack", "supervise", *arguments)
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True

@@ -28,6 +28,10 @@ class StackError(Exception):
         self.message = message
         self.log_lines = log_lines
 
+    def __str__(self) -> str:
+        """Return the line and the log lines below it, as a traceback shows it."""
+        return "\n  | ".join((self.message, *self.log_lines))
+
 
 class AlreadyRunningError(StackError):
     """Another live run owns this home folder."""

@@ -59,7 +59,14 @@ def up(only: str, *, no_processes: bool, detach: bool) -> ExitCode:
         arguments = (f"--only={only}",) if only else ("--no-processes",) if no_processes else ()
         typer.echo(ready_text(_start_detached(settings, options, arguments), stop="turnstream down"))
     else:
-        _run_in_foreground(settings, options)
+        _run_in_foreground(settings, options, lambda record: ready_text(record, stop="Ctrl-C, or turnstream down"))
+    return ExitCode.OK
+
+
+@_one_line_errors
+def supervise(only: str, *, no_processes: bool) -> ExitCode:
+    """Do what `up` does, for a background start: its output is a log, so it never shows the key."""
+    _run_in_foreground(read_settings(), options_of(only, no_processes=no_processes), lambda _: "ready")
     return ExitCode.OK
 
 
@@ -156,12 +163,14 @@ def _start_detached(settings: StackSettings, options: StackOptions, arguments: t
         return control.start_detached(layout, arguments, display.on_record)
 
 
-def _run_in_foreground(settings: StackSettings, options: StackOptions) -> None:
+def _run_in_foreground(
+    settings: StackSettings, options: StackOptions, announcement: Callable[[RunRecord], str]
+) -> None:
     with StartDisplay(Console()) as display:
         stack = Stack(settings, options, display.observer)
         _stop_on_signals(stack)
         record = stack.start()
-    typer.echo(ready_text(record, stop="Ctrl-C, or turnstream down"))
+    typer.echo(announcement(record))
     try:
         stack.wait()
     finally:

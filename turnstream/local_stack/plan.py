@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from turnstream.local_stack.cassandra import cassandra_part
+from turnstream.local_stack.development_secrets import secret_files
 from turnstream.local_stack.errors import StackError
 from turnstream.local_stack.jars import Jar, class_path, read_lock
 from turnstream.local_stack.java import find_java
@@ -73,7 +74,7 @@ def plan_run(
     ports = plan_ports(_wishes(settings, options, choice.engine), reservations.take)
     composer = _Composer(settings, settings.layout(), ports.ports, options)
     servers = composer.servers(choice.engine, triton)
-    environment = _environment(ports.ports, choice.engine, environ)
+    environment = _environment(ports.ports, choice.engine, environ) | secret_files(settings.layout(), environ)
     ours = tuple(process_part(row, ports.ports, environment) for row in options.processes)
     stages = [Stage(servers)]
     if options.bootstrap is not None or ours:

@@ -5,6 +5,7 @@ why requests that got no answer are simply made again, a bounded number of times
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -84,7 +85,7 @@ class CassandraSession:
     def __init__(self, session: Session, settings: CassandraSettings) -> None:
         self._session = session
         self._settings = settings
-        # Protocol 5 names the keyspace with each statement; a server warns of statements that rest on USE.
+        # Protocol 5 names the keyspace with each statement, so none rests on what a connection has in USE.
         self._keyspace = settings.keyspace if _names_keyspace(settings) else None
         self._slots = asyncio.Semaphore(settings.requests_in_flight_max)
         self._statements: dict[str, PreparedStatement] = {}
@@ -156,6 +157,7 @@ async def open_session(settings: CassandraSettings) -> AsyncIterator[CassandraSe
     within ``connect_seconds_max``, Fatal when the credentials are refused.
     """
     abandoned = threading.Event()
+    logging.getLogger("cassandra.protocol").addFilter(_is_news)
     keyspace = None if _names_keyspace(settings) else settings.keyspace
     try:
         async with asyncio.timeout(settings.connect_seconds_max):
@@ -209,6 +211,11 @@ def _cluster(settings: CassandraSettings) -> Cluster:
 
 def _names_keyspace(settings: CassandraSettings) -> bool:
     return settings.protocol_version >= _KEYSPACE_PER_STATEMENT
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # Cassandra 5 takes a keyspace named by the protocol for one named by USE, and warns of every statement.
+    return "anti-pattern due to ambiguity in non-qualified table names" not in record.getMessage()
 
 
 def _succeed(answer: asyncio.Future[Sequence[Any]], rows: Sequence[Any] | None) -> None:

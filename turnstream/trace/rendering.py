@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from turnstream.trace.report import Step, TurnReport
@@ -40,9 +40,8 @@ def _summary(report: TurnReport) -> RenderableType:
 
 
 def _steps_table(steps: Sequence[Step], *, every_delta: bool) -> Table:
-    table = Table("+ms", "stage", "topic", "partition", "offset", "what", box=None, header_style="dim")
-    for column in (0, 3, 4):
-        table.columns[column].justify = "right"
+    columns = (Column("+ms", justify="right"), Column("stage", no_wrap=True), Column("record", no_wrap=True), "what")
+    table = Table(*columns, box=None, header_style="dim")
     for run in _runs(steps) if not every_delta else ([step] for step in steps):
         _add_run(table, run)
     return table
@@ -60,15 +59,16 @@ def _runs(steps: Sequence[Step]) -> Iterator[list[Step]]:
 
 def _add_run(table: Table, run: Sequence[Step]) -> None:
     first, last = run[0], run[-1]
-    offset, what = str(first.offset), first.what
+    offsets, what = str(first.offset), first.what
     if len(run) > 1:
-        offset = f"{first.offset}..{last.offset}"
+        offsets = f"{first.offset}..{last.offset}"
         what = f"{len(run)} deltas until +{last.since_submitted_ms} ms"
     if not first.counted:
         what += " (does not count)"
-    # Texts, not markup: a group id or an error code may hold brackets.
-    cells = (str(first.since_submitted_ms), first.stage, first.topic, str(first.partition), offset, what)
-    table.add_row(*map(Text, cells), style=None if first.counted else "dim")
+    # Texts, not markup: an owner's name or an error code may hold brackets.
+    record = f"{first.topic}/{first.partition}@{offsets}"
+    cells = map(Text, (str(first.since_submitted_ms), first.stage, record, what))
+    table.add_row(*cells, style=None if first.counted else "dim")
 
 
 def _stages_table(report: TurnReport) -> Table:

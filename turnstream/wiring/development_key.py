@@ -4,21 +4,22 @@ import os
 import secrets
 from pathlib import Path
 
-from producers.ingest.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key, parse_api_key
+from producers.ingest.api_keys import KEY_ENTROPY_BYTES, ApiKey, key_hash, make_api_key, parse_api_key
 from schemas.errors import Fatal
 from schemas.ports import Cql
 from turnstream.stores.api_keys import ApiKeyRow, create_key_row
 
 
-async def ensure_development_key(cql: Cql, file: Path, pepper: bytes, now_ms: int) -> str:
-    """The text of the key in ``file``, made if it is not there; its row is written in any case.
-
-    Raises Fatal when the file holds something else than a key, Retryable when Cassandra does not answer.
-    """
-    text = file.read_text().strip() if file.exists() else _make(file)
-    key = parse_api_key(text)
+def read_or_make_key(file: Path) -> ApiKey:
+    """The key in ``file``, made if it is not there. Raises Fatal when the file holds something else."""
+    key = parse_api_key(file.read_text().strip() if file.exists() else _make(file))
     if key is None:
         raise Fatal(f"{file.name} holds no API key: remove it")
+    return key
+
+
+async def admit_development_key(cql: Cql, key: ApiKey, pepper: bytes, now_ms: int) -> None:
+    """Write the key's row, again if need be. Raises Retryable when Cassandra does not answer."""
     row = ApiKeyRow(
         key_hash=key_hash(key, pepper),
         key_id=key.key_id,
@@ -29,7 +30,6 @@ async def ensure_development_key(cql: Cql, file: Path, pepper: bytes, now_ms: in
         created_at_ms=now_ms,
     )
     await create_key_row(cql, row)
-    return text
 
 
 def _make(file: Path) -> str:

@@ -170,6 +170,7 @@ def test_a_background_run_from_start_to_kill_to_cleanup(tmp_path: Path) -> None:
 
     started = command("up", "--detach", "--only", "kafka,redis")
     assert started.returncode == 0, started.stderr
+    assert "The servers are ready." in started.stdout
     assert command("up", "--only", "redis").returncode == 4
     shown = command("status", "--json")
     assert shown.returncode == 0

@@ -1,10 +1,13 @@
 """What the commands say and how they exit; the world they act on is replaced at its seams."""
 
+import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -13,9 +16,12 @@ from producers.ingest.api_keys import key_hash, parse_api_key
 from schemas import ids
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TopicPlan
+from turnstream.chat.last_conversation import LastConversation
 from turnstream.commands import chat, demo, keys, running_stack, topics, trace
 from turnstream.commands.exits import Exit
 from turnstream.commands.running_stack import LocalRun, find_connection
+from turnstream.local_stack.errors import StackError
+from turnstream.local_stack.stack import Stack
 from turnstream.log.kafka_topics import TopicState
 from turnstream.settings import Settings
 from turnstream.stores import cassandra
@@ -25,6 +31,8 @@ from turnstream.trace.search import Found
 PEPPER = "test pepper"
 SETTINGS = Settings.model_validate({"secrets": {"api_key_pepper": PEPPER}})
 TURN = ids.new_turn_id(1_795_000_000_000, 3, bytes(8))
+TALK = ids.new_conversation_id(1_795_000_000_000, bytes(10))
+EDGE_URL = "http://edge.test/v1"
 UNREACHABLE = Retryable("connect to the broker: KafkaConnectionError")
 
 app = typer.Typer()
@@ -95,12 +103,63 @@ def test_chat_without_a_stack_says_how_to_start_one() -> None:
     ],
 )
 def test_chat_refuses_bad_input_in_one_line(
-    arguments: tuple[str, ...], code: Exit, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    arguments: tuple[str, ...], code: Exit, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(running_stack.BASE_URL, "http://edge.test/v1")
+    monkeypatch.setenv(running_stack.BASE_URL, EDGE_URL)
     monkeypatch.setenv(running_stack.API_KEY, "k")
     monkeypatch.setattr(typer, "get_app_dir", lambda _name: str(tmp_path))
     assert_one_line(invoke("chat", *arguments), code, words)
+
+
+@pytest.fixture
+def edge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[httpx2.Response], LastConversation]:
+    """Lets the edge answer every request alike; returns what the command remembers."""
+
+    def answer(response: httpx2.Response) -> LastConversation:
+        transport = httpx2.MockTransport(lambda _request: response)
+        monkeypatch.setattr(chat, "open_client", lambda url, _key: httpx2.Client(base_url=url, transport=transport))
+        return LastConversation(tmp_path / "last_conversations.json")
+
+    monkeypatch.setenv(running_stack.BASE_URL, EDGE_URL)
+    monkeypatch.setenv(running_stack.API_KEY, "k")
+    monkeypatch.setattr(typer, "get_app_dir", lambda _name: str(tmp_path))
+    return answer
+
+
+def test_one_question_prints_the_answer_and_nothing_else(
+    edge: Callable[[httpx2.Response], LastConversation],
+) -> None:
+    frames = 'data: {"choices": [{"delta": {"content": "Hi!"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    headers = {"content-type": "text/event-stream", "x-request-id": f"chatcmpl-{TURN}", "x-conversation-id": TALK}
+    memory = edge(httpx2.Response(200, headers=headers, text=frames))
+    result = invoke("chat", piped="hello from a pipe")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "Hi!\n", "")
+    assert memory.recall(EDGE_URL) == TALK
+
+
+def test_a_conversation_that_the_server_refused_is_not_remembered(
+    edge: Callable[[httpx2.Response], LastConversation],
+) -> None:
+    memory = edge(httpx2.Response(404, json={"error": {"message": "No such conversation.", "code": "x"}}))
+    result = invoke("chat", "--conversation", TALK, "hi")
+    assert_one_line(result, Exit.FAILED, "404: No such conversation.")
+    assert memory.recall(EDGE_URL) is None
+
+
+# --- demo ----------------------------------------------------------------------------------------------
+
+
+def test_the_demo_needs_the_openai_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert_one_line(invoke("demo"), Exit.FAILED, "the package `openai`")
+
+
+def test_the_demo_tells_in_one_line_why_the_stack_did_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_stack: Stack) -> None:
+        raise StackError("port 1 is taken")
+
+    monkeypatch.setattr(Stack, "start", start)
+    assert_one_line(invoke("demo"), Exit.NOT_RUNNING, "port 1 is taken")
 
 
 # --- topics --------------------------------------------------------------------------------------------

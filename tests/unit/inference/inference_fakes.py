@@ -140,6 +140,9 @@ class FakeBackend:
     async def ready(self) -> bool:
         return True
 
+    async def close(self) -> None:
+        assert self.open == 0
+
 
 class FakePolicy:
     version = "test"

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.inference import core
 from consumers.inference.core import InferenceSettings
 from schemas.content import Content
 from schemas.errors import Retryable
 from schemas.events import FinishReason
-from schemas.tokens import AttemptStarted, Cancelled, Delta, Finished
+from schemas.tokens import AttemptStarted, Cancelled, Delta, Finished, Refused
 from schemas.topics import TOKENS
 from tests.unit.inference.inference_fakes import (
     PARTITION,
@@ -173,6 +174,32 @@ def test_whatever_appends_fail_and_whoever_dies_there_is_one_answer(
     faults: dict[int, bool], kills: list[int], *, gap: bool
 ) -> None:
     asyncio.run(check_one_answer(faults, kills, gap=gap))
+
+
+@given(faults=faults, late=st.integers(0, 40), order=st.permutations(["a", "b", "c"]))
+def test_several_owners_at_once_write_one_answer(faults: dict[int, bool], late: int, order: list[str]) -> None:
+    async def check() -> None:
+        world = World()
+        world.log.faults = faults
+        async with asyncio.TaskGroup() as group:
+            for owner in order:
+                group.create_task(deliver(world, owner))
+                for _ in range(late):
+                    await asyncio.sleep(0)
+        assert world.log.answer().text == WHOLE
+        assert isinstance(world.log.answer().state.terminal, Finished)
+        assert world.backend.open == 0
+
+    asyncio.run(check())
+
+
+async def test_a_turn_refused_before_costs_nothing() -> None:
+    world = World()
+    refusal = core.upstream_unavailable()
+    world.log.write_token(Refused(turn_id=TURN_ID, stage="moderation", refusal=refusal))
+    await world.stage()(receive())
+    assert world.log.bills() == []
+    assert len(world.log.appends) == 1
 
 
 async def check_one_answer(faults: dict[int, bool], kills: list[int], *, gap: bool) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import typer
 from typer.testing import CliRunner
 
 from turnstream.commands.stack import register
-from turnstream.local_stack import state
+from turnstream.local_stack import front_end, state
 from turnstream.local_stack.layout import Layout
-from turnstream.local_stack.parts import PartState, PartStatus
+from turnstream.local_stack.parts import OneShot, PartState, PartStatus
+from turnstream.local_stack.plan import StackOptions
+from turnstream.local_stack.stack import Stack
 from turnstream.local_stack.state import RunRecord, RunState
 
 
@@ -108,3 +111,22 @@ def test_logs_of_one_part_and_of_all(home: Layout) -> None:
     code, output = _run("logs", "../secret")
     assert code == 1
     assert "there are edge, kafka" in output
+
+
+def test_a_background_supervisor_never_prints_the_key(
+    home: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(front_end, "options_of", lambda *_, **__: _tiny_run())
+    stops: list[Stack] = []
+    monkeypatch.setattr(front_end, "_stop_on_signals", stops.append)
+    monkeypatch.setattr(Stack, "wait", lambda _: None)
+    assert front_end.supervise("", no_processes=False) == 0
+    assert "ts-development" not in capsys.readouterr().out
+    assert front_end.up("", no_processes=False, detach=False) == 0
+    assert stops
+    assert not home.state_file.exists()
+
+
+def _tiny_run() -> StackOptions:
+    bootstrap = OneShot("bootstrap", (sys.executable, "-S", "-c", "print('key=ts-development')"))
+    return StackOptions(servers=(), processes=(), bootstrap=bootstrap)

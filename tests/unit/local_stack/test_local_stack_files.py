@@ -16,8 +16,10 @@ import stamina
 
 from turnstream.local_stack import logfiles, state
 from turnstream.local_stack.child import RUN_ID_VARIABLE
+from turnstream.local_stack.development_secrets import DEVELOPMENT_KEY_FILE, PEPPER, PEPPER_FILE, secret_files
 from turnstream.local_stack.errors import ProvisioningError
 from turnstream.local_stack.jars import Jar
+from turnstream.local_stack.layout import Layout
 from turnstream.local_stack.leftovers import end_leftovers
 from turnstream.local_stack.parts import PartState, PartStatus
 from turnstream.local_stack.provision import download, missing
@@ -79,6 +81,21 @@ def test_leftovers_are_ended_by_record_and_by_mark_and_strangers_are_not() -> No
         for process in (marked, recorded, stranger):
             process.kill()
             process.communicate()
+
+
+def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, tmp_path / "jars")
+    layout.create()
+    files = secret_files(layout, {})
+    pepper = Path(files[PEPPER_FILE])
+    content = pepper.read_text(encoding="ascii")
+    assert len(content) == 64
+    assert pepper.stat().st_mode & 0o777 == 0o600
+    assert secret_files(layout, {}) == files
+    assert pepper.read_text(encoding="ascii") == content
+    assert secret_files(layout, {PEPPER: "theirs", DEVELOPMENT_KEY_FILE: "their-file"}) == {
+        DEVELOPMENT_KEY_FILE: "their-file"
+    }
 
 
 def test_logs_keep_one_generation_and_stay_bounded(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from schemas.events import Decision, InferenceRequested, ModerationDecided
 from schemas.ports import Verdict
 from schemas.tokens import Cleared, Refused
 from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, TOKENS
-from stream_processors.moderation.core import decide, own_messages, trace_id
+from stream_processors.moderation.core import decide, own_messages, own_texts, trace_id
 from tests.support.turn_events import (
     LIMITS,
     PARTITION,
@@ -88,8 +88,11 @@ def test_a_pool_without_a_topic_is_malformed() -> None:
         decide(prompted(turn(), pool="gone"), ALLOWED, policy_version="v", decided_at_ms=9, traceparent=None)
 
 
-def test_only_the_own_input_is_judged() -> None:
-    assert own_messages(prompted(turn(), *OWN, history=(user("old"),))) == OWN
+def test_only_the_own_input_is_judged_with_the_names_in_it() -> None:
+    named = user("mine").model_copy(update={"name": "a name"})
+    event = prompted(turn(), named, user("too"), history=(user("old"),))
+    assert own_messages(event) == (named, user("too"))
+    assert list(own_texts(event)) == ["mine", "a name", "too"]
 
 
 @pytest.mark.parametrize("header", [None, "", "nonsense", "00-abc"])

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,13 @@ def test_policy_comes_first_then_history_then_the_own_input() -> None:
 
 def test_messages_of_the_turn_itself_and_later_ones_are_no_history() -> None:
     assert texts(built(TALK, user("again"), message_seq=20).messages) == ["first question", "first answer", "again"]
+
+
+def test_an_unanswered_question_is_left_out_and_an_answer_cut_short_is_not() -> None:
+    cut_short = replace(TALK[1], complete=False)
+    unanswered = replace(TALK[2], complete=False)
+    prompt = built([TALK[0], cut_short, unanswered], user("again"))
+    assert texts(prompt.messages) == ["first question", "first answer", "again"]
 
 
 def test_the_clients_system_message_outlives_the_turns_between() -> None:

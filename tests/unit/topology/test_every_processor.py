@@ -11,7 +11,7 @@ from schemas.ports import Emit, Outcome, Received
 from schemas.tokens import Refused
 from schemas.topics import BY_NAME, TOKENS, Key
 from stream_processors.topology import MODERATION, ROWS
-from tests.support.processor_world import SAMPLES, SECRET, ProcessorWorld, Sample
+from tests.support.processor_world import CANARY, SAMPLES, ProcessorWorld, Sample
 from tests.support.turn_events import received
 
 EVERY = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.row.name)
@@ -113,7 +113,7 @@ async def test_a_refused_turn_ends_and_goes_no_further(sample: Sample) -> None:
 async def test_no_refusal_repeats_what_the_user_wrote(sample: Sample) -> None:
     assert sample.refused is not None
     (outcome,) = await outcomes(ProcessorWorld(), sample, batch_of(sample, [sample.refused(1)]))
-    assert all(SECRET not in emit.event.model_dump_json() for emit in emits(outcome))
+    assert all(CANARY not in emit.event.model_dump_json() for emit in emits(outcome))
 
 
 @REFUSING
@@ -124,7 +124,7 @@ async def test_a_poison_record_harms_only_itself(sample: Sample) -> None:
     poison = poisoned.model_copy(update={"turn": turn})
     result = await outcomes(ProcessorWorld(), sample, batch_of(sample, [poison, sample.passing(2)]))
     assert isinstance(result[0], Malformed)
-    assert SECRET not in str(result[0])
+    assert CANARY not in str(result[0])
     assert len(emits(result[1])) > 0
 
 

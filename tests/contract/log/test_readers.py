@@ -1,0 +1,106 @@
+"""What every ``LogReader`` and ``LogTail`` keeps."""
+
+import asyncio
+
+import pytest
+
+from schemas.errors import Retryable
+from tests.support.log_backends import PARTITIONS, LogBackend, numbered
+
+
+async def test_a_range_is_what_lies_in_it(backend: LogBackend) -> None:
+    async with backend.producer() as producer, backend.reader() as reader:
+        await producer.append(numbered(backend, 20, 0))
+        for start, stop in ((0, 20), (3, 4), (5, 5), (7, 3), (19, 20)):
+            found = await reader.read_range(backend.partition(0), start, stop)
+            assert [record.offset for record in found] == list(range(start, stop))
+
+
+async def test_concurrent_ranges_get_each_their_own(backend: LogBackend) -> None:
+    async with backend.producer() as producer, backend.reader() as reader:
+        for number in range(PARTITIONS):
+            await producer.append(numbered(backend, 50, number))
+        wanted = [
+            (number, start, start + size)
+            for number in range(PARTITIONS)
+            for start in range(0, 40, 7)
+            for size in (1, 9)
+        ]
+        found = await asyncio.gather(*[reader.read_range(backend.partition(n), low, high) for n, low, high in wanted])
+    for (number, low, high), records in zip(wanted, found, strict=True):
+        assert [(record.partition, record.offset) for record in records] == [(number, at) for at in range(low, high)]
+
+
+async def test_offsets_without_a_record_are_passed(backend: LogBackend) -> None:
+    async with backend.producer() as producer, backend.reader() as reader:
+        await producer.append(numbered(backend, 2, 0))
+        await backend.leave_gap(0)
+        await producer.append(numbered(backend, 1, 0))
+        partition = backend.partition(0)
+        end = (await reader.end_offsets([partition]))[partition]
+        found = await reader.read_range(partition, 0, end)
+        offsets = [record.offset for record in found]
+        assert len(offsets) < end
+        assert offsets[:2] == [0, 1]
+        assert offsets[-1] == end - 1
+        assert await reader.read_range(partition, end - 2, end - 1) == []
+
+
+async def test_a_range_beyond_the_end_is_retryable_and_harms_no_other(backend: LogBackend) -> None:
+    async with backend.producer() as producer, backend.reader() as reader, asyncio.TaskGroup() as tasks:
+        await producer.append(numbered(backend, 5, 0))
+        beyond = tasks.create_task(_outcome(reader.read_range(backend.partition(0), 3, 1_000)))
+        other = tasks.create_task(_outcome(reader.read_range(backend.partition(1), 0, 1)))
+        found = await reader.read_range(backend.partition(0), 0, 5)
+        assert len(found) == 5
+        assert isinstance(await beyond, Retryable)
+        assert isinstance(await other, Retryable)
+
+
+async def test_offsets_are_found_by_time(backend: LogBackend) -> None:
+    partition = backend.partition(3)
+    async with backend.producer() as producer, backend.reader() as reader:
+        await producer.append(numbered(backend, 4, 3))
+        (first, *_) = await reader.read_range(partition, 0, 1)
+        assert await reader.offsets_at([partition], first.timestamp_ms) == {partition: 0}
+        assert await reader.offsets_at([partition], first.timestamp_ms + 3_600_000) == {partition: 4}
+        assert await reader.offsets_at([backend.partition(0)], 0) == {backend.partition(0): 0}
+
+
+async def test_a_tail_begins_at_the_end_and_follows(backend: LogBackend) -> None:
+    partitions = [backend.partition(0), backend.partition(2)]
+    async with backend.producer() as producer:
+        await producer.append([*numbered(backend, 3, 0), *numbered(backend, 1, 2)])
+        async with backend.tail(partitions) as tail:
+            assert [tail.position(partition) for partition in partitions] == [3, 1]
+            await producer.append([*numbered(backend, 2, 0), *numbered(backend, 9, 1), *numbered(backend, 1, 2)])
+            seen = []
+            while len(seen) < 3:
+                seen += await tail.poll(2, backend.wait_s)
+            assert sorted((record.partition, record.offset) for record in seen) == [(0, 3), (0, 4), (2, 1)]
+            assert [tail.position(partition) for partition in partitions] == [5, 2]
+            assert await tail.poll(10, 0) == []
+
+
+async def test_a_tail_is_woken_by_a_record(backend: LogBackend) -> None:
+    async with (
+        backend.producer() as producer,
+        backend.tail([backend.partition(0)]) as tail,
+        asyncio.TaskGroup() as tasks,
+    ):
+        waiting = tasks.create_task(tail.poll(10, backend.wait_s))
+        await producer.append(numbered(backend, 1, 0))
+        assert len(await waiting) == 1
+
+
+async def test_a_position_that_is_not_followed_is_no_number(backend: LogBackend) -> None:
+    async with backend.tail([backend.partition(0)]) as tail:
+        with pytest.raises(KeyError):
+            tail.position(backend.partition(1))
+
+
+async def _outcome(reading: object) -> object:
+    try:
+        return await reading  # type: ignore[misc]
+    except Retryable as error:
+        return error

@@ -1,0 +1,137 @@
+"""The log ports on two backends, so that one suite of tests holds for both."""
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from schemas.ports import GroupConsumer, LogReader, LogTail, Outgoing, Producer, TopicPartition
+from schemas.topics import TopicPlan
+from tests.support.memory_log import MemoryLog
+from turnstream.local_stack.plan import StackOptions
+from turnstream.local_stack.settings import StackSettings
+from turnstream.local_stack.stack import Stack
+from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_log_reader import KafkaLogReader
+from turnstream.log.kafka_log_tail import KafkaLogTail
+from turnstream.log.kafka_producer import KafkaProducer
+from turnstream.log.kafka_topics import create_topics
+from turnstream.log.settings import KafkaSettings
+
+PARTITIONS = 4
+RUNNING_BROKER = "TURNSTREAM_TEST_KAFKA"
+
+
+class LogBackend(Protocol):
+    """One topic, and clients for it. ``wait_s`` is how long a poll may take that must find something."""
+
+    topic: str
+    wait_s: float
+
+    def partition(self, number: int) -> TopicPartition: ...
+
+    def producer(self) -> AbstractAsyncContextManager[Producer]: ...
+
+    def consumer(self, group: str) -> AbstractAsyncContextManager[GroupConsumer]: ...
+
+    def reader(self) -> AbstractAsyncContextManager[LogReader]: ...
+
+    def tail(self, partitions: Sequence[TopicPartition]) -> AbstractAsyncContextManager[LogTail]: ...
+
+    async def leave_gap(self, number: int) -> None:
+        """Use up at least one offset of a partition without a record that readers see."""
+
+
+class MemoryBackend:
+    """A MemoryLog behind ``LogBackend``."""
+
+    topic = "contract"
+    wait_s = 1.0
+
+    def __init__(self) -> None:
+        self.log = MemoryLog(PARTITIONS)
+
+    def partition(self, number: int) -> TopicPartition:
+        return TopicPartition(self.topic, number)
+
+    def producer(self) -> AbstractAsyncContextManager[Producer]:
+        return self.log.producer()
+
+    def consumer(self, group: str) -> AbstractAsyncContextManager[GroupConsumer]:
+        return self.log.consumer(group, [self.topic])
+
+    def reader(self) -> AbstractAsyncContextManager[LogReader]:
+        return self.log.reader()
+
+    def tail(self, partitions: Sequence[TopicPartition]) -> AbstractAsyncContextManager[LogTail]:
+        return self.log.tail(partitions)
+
+    async def leave_gap(self, number: int) -> None:
+        await asyncio.sleep(0)
+        self.log.leave_gap(self.partition(number), 1)
+
+
+class KafkaBackend:
+    """A fresh topic on a broker behind ``LogBackend``."""
+
+    wait_s = 10.0
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self.settings = settings
+        self.topic = topic
+
+    def partition(self, number: int) -> TopicPartition:
+        return TopicPartition(self.topic, number)
+
+    def producer(self) -> AbstractAsyncContextManager[Producer]:
+        return KafkaProducer(self.settings)
+
+    def consumer(self, group: str) -> AbstractAsyncContextManager[GroupConsumer]:
+        return KafkaGroupConsumer(self.settings, f"{self.topic}.{group}", [self.topic])
+
+    def reader(self) -> AbstractAsyncContextManager[LogReader]:
+        return KafkaLogReader(self.settings)
+
+    def tail(self, partitions: Sequence[TopicPartition]) -> AbstractAsyncContextManager[LogTail]:
+        return KafkaLogTail(self.settings, partitions)
+
+    async def leave_gap(self, number: int) -> None:
+        # The marker that ends a transaction takes an offset and is no record.
+        from aiokafka import AIOKafkaProducer  # noqa: PLC0415 - the one test client that uses transactions
+
+        writer = AIOKafkaProducer(
+            bootstrap_servers=self.settings.bootstrap_servers, transactional_id=f"gap-{uuid.uuid4().hex}"
+        )
+        async with writer, writer.transaction():
+            await writer.send_and_wait(self.topic, b"in a transaction", key=b"gap", partition=number)
+
+
+@asynccontextmanager
+async def kafka_backend(settings: KafkaSettings) -> AsyncIterator[KafkaBackend]:
+    """A backend on a topic of its own."""
+    topic = f"contract-{uuid.uuid4().hex[:12]}"
+    await create_topics(settings, [TopicPlan(topic, PARTITIONS, 1, ())])
+    yield KafkaBackend(settings, topic)
+
+
+@contextmanager
+def kafka_broker() -> Iterator[KafkaSettings]:
+    """The broker named by TURNSTREAM_TEST_KAFKA (host:port), or one that lives as long as this context."""
+    running = os.environ.get(RUNNING_BROKER)
+    if running:
+        yield KafkaSettings(bootstrap_servers=running)
+        return
+    with tempfile.TemporaryDirectory() as home:
+        settings = StackSettings(home=Path(home), jars=StackSettings().layout().jars)
+        options = StackOptions(servers=("kafka",), processes=(), bootstrap=None)
+        with Stack(settings, options) as stack:
+            yield KafkaSettings(bootstrap_servers=stack.endpoints.kafka)
+
+
+def numbered(backend: LogBackend, count: int, partition: int | None = None, key: bytes = b"k") -> list[Outgoing]:
+    """``count`` records whose values are their numbers."""
+    return [Outgoing(backend.topic, key, b"%d" % number, (("n", b"1"),), partition) for number in range(count)]
