@@ -1,0 +1,1 @@
+"""Whatever writes a first event."""

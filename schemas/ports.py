@@ -243,7 +243,7 @@ class History(Protocol):
     """The stored messages of conversations, oldest first."""
 
     async def recent(self, conversation_ids: Sequence[str], messages_max: int) -> Mapping[str, Sequence[StoredMessage]]:
-        """The last ``messages_max`` complete messages of each conversation, oldest first. Raises Retryable."""
+        """The last ``messages_max`` final messages of each conversation, oldest first; no drafts. Raises Retryable."""
         ...
 
 
@@ -362,7 +362,8 @@ class AnswerReader(Protocol):
     async def next_events(self, wait_s: float) -> Sequence[TokenEvent]:
         """The next events, at least one; empty when ``wait_s`` passed without any (time for a heartbeat).
 
-        Raises Retryable when the reader fell too far behind or the process is draining.
+        Raises Retryable when the reader fell too far behind or the process is draining; it may carry the
+        ``refusal`` to show.
         """
         ...
 

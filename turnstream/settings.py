@@ -17,7 +17,6 @@ from consumers.inference.pool import PoolSettings
 from consumers.sse.core import SseSettings
 from consumers.work import KeyedSettings, LoopSettings
 from producers.ingest.core import IngestSettings
-from producers.ingest.uvicorn_server import ServerSettings
 from schemas.errors import Fatal
 from schemas.models import DEFAULT_CATALOGUE, ModelCard
 from schemas.topics import POOLS
@@ -26,6 +25,7 @@ from stream_processors.moderation.core import ModerationSettings
 from stream_processors.prompt.core import PromptSettings
 from stream_processors.rate_limit.core import RateLimitSettings
 from stream_processors.windows.core import WindowsSettings
+from turnstream.http_server import ServerSettings
 from turnstream.log.settings import KafkaSettings
 from turnstream.stores.cassandra import CassandraSettings
 

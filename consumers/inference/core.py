@@ -41,7 +41,7 @@ class InferenceSettings(BaseModel):
     delta_chars_max: int = Field(default=8_192, ge=1, description="Text of one delta; more is cut into several.")
     buffered_chars_max: int = Field(default=32_768, ge=1, description="Text generated ahead of the log, per turn.")
     coalesce_ms_max: int = Field(default=40, ge=0, description="Pause between appends of a turn at full load.")
-    policy_window_chars_max: int = Field(default=2_048, ge=1, description="Tail of the answer that moderation judges.")
+    policy_window_chars_max: int = Field(default=256, ge=1, description="Tail of the answer that moderation judges.")
     readback_records_max: int = Field(default=5_000, ge=1, description="Records read back in one call.")
     lookback_ms_max: int = Field(
         default=60_000, ge=0, description="Clock skew allowed when seeking a turn by its time."

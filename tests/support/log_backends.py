@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from pathlib import Path
 from typing import Protocol
 
+from aiokafka import AIOKafkaProducer
+
 from schemas.ports import GroupConsumer, LogReader, LogTail, Outgoing, Producer, TopicPartition
 from schemas.topics import TopicPlan
 from tests.support.memory_log import MemoryLog
@@ -100,14 +102,16 @@ class KafkaBackend:
         return KafkaLogTail(self.settings, partitions)
 
     async def leave_gap(self, number: int) -> None:
-        # The marker that ends a transaction takes an offset and is no record.
-        from aiokafka import AIOKafkaProducer  # noqa: PLC0415 - the one test client that uses transactions
-
+        # The marker that ends a transaction takes an offset and is no record; it may come after the commit's answer.
+        partition = self.partition(number)
         writer = AIOKafkaProducer(
             bootstrap_servers=self.settings.bootstrap_servers, transactional_id=f"gap-{uuid.uuid4().hex}"
         )
-        async with writer, writer.transaction():
-            await writer.send_and_wait(self.topic, b"in a transaction", key=b"gap", partition=number)
+        async with KafkaLogReader(self.settings) as reader, writer:
+            async with writer.transaction():
+                sent = await writer.send_and_wait(self.topic, b"in a transaction", key=b"gap", partition=number)
+            while (await reader.end_offsets([partition]))[partition] < sent.offset + 2:
+                await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -74,8 +74,13 @@ def properties(data: Path, port: int, controller_port: int) -> Mapping[str, str]
 
 
 def cluster_id() -> str:
-    """Return a new Kafka cluster id: 16 random bytes in URL-safe base64 without padding."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+    """Return a new Kafka cluster id: 16 random bytes in URL-safe base64 without padding.
+
+    Like Kafka's own it never starts with a dash, which its command line would take for an option (1 id in 64).
+    """
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")).startswith("-"):
+        pass
+    return text
 
 
 def kafka_part(jvm: Jvm, class_path: str, port: int, controller_port: int) -> Part:

@@ -1,9 +1,8 @@
 """The port ``LogReader`` on Kafka."""
 
 import asyncio
-from bisect import bisect_left
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Self
 
 import structlog
@@ -14,7 +13,7 @@ from schemas.ports import Record, TopicPartition
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_wire import EARLIEST, LATEST, Fetched, KafkaWire
-from turnstream.log.ranges import Span, plan_sweep
+from turnstream.log.ranges import PartitionReads, RangeRead, Span
 from turnstream.log.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -24,41 +23,11 @@ _RETRY_S: Final = 0.01
 _NOT_FOUND: Final = -1
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    """A caller that waits for a range."""
-
-    span: Span
-    answer: "asyncio.Future[Sequence[Record]]"
-
-
-@dataclass(slots=True, eq=False)
-class _Pass:
-    """A sweep over a partition under way."""
-
-    position: int
-    stop: int
-    requests: list[_Request]
-    records: list[Record] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> bool:
-        return any(not request.answer.done() for request in self.requests)
-
-    def deliver(self) -> None:
-        """Hand every caller its slice."""
-        offsets = [record.offset for record in self.records]
-        for request in self.requests:
-            if not request.answer.done():
-                low, high = (bisect_left(offsets, edge) for edge in (request.span.start, request.span.stop))
-                request.answer.set_result(self.records[low:high])
-
-
 class KafkaLogReader:
-    """Reads ranges and offsets without a group. Callers that want the same partition share one pass over it.
+    """Reads ranges and offsets without a group. Callers that want about the same range share its fetch.
 
-    Every pass of every partition advances with each round of one request per broker; partitions that nobody asks
-    for cost nothing, and no request waits at the broker.
+    Every partition that is asked for advances with each round of one request per broker; the others cost nothing,
+    and no request waits at the broker.
     Use as ``async with KafkaLogReader(settings) as reader``.
     """
 
@@ -66,9 +35,8 @@ class KafkaLogReader:
         self._settings = settings
         self._wire = KafkaWire(settings)
         self._background = Background()
-        self._waiting: dict[TopicPartition, list[_Request]] = {}
-        self._passes: dict[TopicPartition, _Pass] = {}
-        self._pending = 0
+        self._reads: dict[TopicPartition, PartitionReads] = {}
+        self._answers: dict[RangeRead, asyncio.Future[Sequence[Record]]] = {}
         self._asked = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -113,18 +81,19 @@ class KafkaLogReader:
         """
         if start >= stop:
             return ()
-        if self._pending >= self._settings.ranges_pending_max:
+        if len(self._answers) >= self._settings.ranges_pending_max:
             raise Retryable("too many reads wait for their records")
-        request = _Request(Span(start, stop), asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(partition, []).append(request)
-        self._pending += 1
+        read = RangeRead(start, stop)
+        answer = self._answers[read] = asyncio.get_running_loop().create_future()
+        self._reads.setdefault(partition, PartitionReads(self._settings.range_gap_records_max)).add(read)
         self._asked.set()
         try:
             with kafka_failures(f"read {partition.topic}/{partition.partition}"):
                 async with asyncio.timeout(self._settings.read_seconds_max):
-                    return await request.answer
+                    return await answer
         finally:
-            self._pending -= 1
+            del self._answers[read]
+            self._forget(partition, read)
 
     async def _list_offsets(self, timestamps: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         with kafka_failures("list offsets"):
@@ -140,61 +109,58 @@ class KafkaLogReader:
     async def _read(self) -> None:
         while True:
             await self._asked.wait()
-            self._begin_passes()
-            if not self._passes:
+            while self._reads:
                 self._asked.clear()
-            elif not await self._round():
-                await asyncio.sleep(_RETRY_S)
-
-    def _begin_passes(self) -> None:
-        for partition in [partition for partition in self._waiting if partition not in self._passes]:
-            requests = [request for request in self._waiting.pop(partition) if not request.answer.done()]
-            if requests:
-                self._begin_pass(partition, requests)
-
-    def _begin_pass(self, partition: TopicPartition, requests: list[_Request]) -> None:
-        sweep = plan_sweep([request.span for request in requests], self._settings.range_gap_records_max)
-        members = set(sweep.members)
-        chosen = [request for index, request in enumerate(requests) if index in members]
-        rest = [request for index, request in enumerate(requests) if index not in members]
-        self._passes[partition] = _Pass(sweep.span.start, sweep.span.stop, chosen)
-        if rest:
-            self._waiting[partition] = rest
+                if not await self._round():
+                    await self._new_read_or_pause()
+            self._asked.clear()
 
     async def _round(self) -> bool:
-        """One request to every broker concerned. Returns whether any pass got further."""
-        leaders = self._wire.by_leader(self._passes)
-        answers = await asyncio.gather(*[self._fetch(leader, wanted) for leader, wanted in leaders.items()])
-        progress = [self._advance(partition, got) for answer in answers for partition, got in answer.items()]
-        for partition in [partition for partition, under_way in self._passes.items() if not under_way.wanted]:
-            del self._passes[partition]
-        return any(progress)
+        """One request to every broker concerned. Returns whether any read got further."""
+        leaders = self._wire.by_leader(self._reads)
+        targets = {
+            leader: {partition: self._reads[partition].target() for partition in partitions}
+            for leader, partitions in leaders.items()
+        }
+        return any(await asyncio.gather(*[self._fetch(leader, wanted) for leader, wanted in targets.items()]))
 
-    async def _fetch(self, leader: int, wanted: Sequence[TopicPartition]) -> Mapping[TopicPartition, Fetched]:
+    async def _fetch(self, leader: int, wanted: Mapping[TopicPartition, Span]) -> bool:
         try:
-            found = dict(await self._wire.fetch(leader, {one: self._passes[one].position for one in wanted}))
+            found = dict(await self._wire.fetch(leader, wanted))
             expired = [partition for partition, got in found.items() if got.out_of_range]
             if expired:
-                found.update(await self._skip_expired(expired))
+                found.update(await self._skip_expired(expired, wanted))
         except KafkaError as error:
             # The callers' deadlines decide how long this may go on; other brokers' partitions are not concerned.
             log.debug("fetch_failed", leader=leader, error=type(error).__name__)
-            return {}
-        return found
+            return False
+        return any([self._give(partition, wanted[partition].start, got) for partition, got in found.items()])
 
-    async def _skip_expired(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Fetched]:
+    async def _skip_expired(
+        self, partitions: Sequence[TopicPartition], wanted: Mapping[TopicPartition, Span]
+    ) -> Mapping[TopicPartition, Fetched]:
         """Retention took the beginning: go on with the oldest record that is left."""
         earliest = await self._wire.list_offsets(dict.fromkeys(partitions, EARLIEST))
-        return {
-            partition: Fetched((), max(offset, self._passes[partition].position))
-            for partition, offset in earliest.items()
-        }
+        return {partition: Fetched((), max(offset, wanted[partition].start)) for partition, offset in earliest.items()}
 
-    def _advance(self, partition: TopicPartition, got: Fetched) -> bool:
-        under_way = self._passes[partition]
-        moved = got.next_offset > under_way.position
-        under_way.records.extend(got.records)
-        under_way.position = got.next_offset
-        if under_way.position >= under_way.stop:
-            under_way.deliver()
-        return moved
+    def _give(self, partition: TopicPartition, start: int, got: Fetched) -> bool:
+        reads = self._reads.get(partition)
+        if reads is None:
+            return False
+        for read in reads.take(start, got.records, got.next_offset):
+            answer = self._answers.get(read)
+            if answer is not None and not answer.done():
+                answer.set_result(read.records)
+        return got.next_offset > start
+
+    def _forget(self, partition: TopicPartition, read: RangeRead) -> None:
+        reads = self._reads.get(partition)
+        if reads is not None:
+            reads.discard(read)
+            if not reads:
+                del self._reads[partition]
+
+    async def _new_read_or_pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RETRY_S):
+                await self._asked.wait()

@@ -24,6 +24,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.ports import Record, TopicPartition
+from turnstream.log.ranges import Span
 from turnstream.log.settings import KafkaSettings
 
 # Special timestamps of ListOffsets.
@@ -77,22 +78,22 @@ class KafkaWire:
                 leaders[leader].append(partition)
         return leaders
 
-    async def fetch(self, leader: int, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, Fetched]:
-        """What the log holds now at ``offsets``; a partition whose leader moved is left out."""
+    async def fetch(self, leader: int, wanted: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, Fetched]:
+        """What the log holds now from the start of each span on; a partition whose leader moved is left out."""
         limit = self._settings.fetch_partition_bytes_max
         request = FetchRequest(
             _NO_WAIT_MS,
             _MIN_BYTES,
             self._settings.fetch_bytes_max,
             _READ_UNCOMMITTED,
-            _by_topic({partition: (offset, limit) for partition, offset in offsets.items()}),
+            _by_topic({partition: (span.start, limit) for partition, span in wanted.items()}),
         )
         response = await self._send(leader, request)
         found: dict[TopicPartition, Fetched] = {}
         for topic, answers in response.topics:
             for number, code, _highwater, *rest in answers:
                 partition = TopicPartition(topic, number)
-                fetched = self._fetched(partition, offsets[partition], for_code(code), rest[-1])
+                fetched = self._fetched(partition, wanted[partition], for_code(code), rest[-1])
                 if fetched is not None:
                     found[partition] = fetched
         return found
@@ -135,11 +136,11 @@ class KafkaWire:
             self._refresh()
             raise
 
-    def _fetched(self, partition: TopicPartition, offset: int, error: Any, data: bytes) -> Fetched | None:
+    def _fetched(self, partition: TopicPartition, span: Span, error: Any, data: bytes) -> Fetched | None:
         if error is NoError:
-            return decode_records(partition, offset, data)
+            return decode_records(partition, span, data)
         if error is OffsetOutOfRangeError:
-            return Fetched((), offset, out_of_range=True)
+            return Fetched((), span.start, out_of_range=True)
         if error.invalid_metadata or error is LeaderNotAvailableError:
             self._refresh()
             return None
@@ -152,18 +153,19 @@ class KafkaWire:
             self._client.force_metadata_update()
 
 
-def decode_records(partition: TopicPartition, offset: int, data: bytes) -> Fetched:
-    """The records of a fetch response from ``offset`` on, without control batches.
+def decode_records(partition: TopicPartition, span: Span, data: bytes) -> Fetched:
+    """The records of a fetch response from the start of ``span`` on, without control batches.
 
-    ``next_offset`` lies behind the last whole batch, also where compaction left none of its records.
+    Reading ends with the batch that reaches the end of ``span``: the broker sends more than is wanted.
+    ``next_offset`` lies behind the last batch, also where compaction left none of its records.
     """
     records: list[Record] = []
-    position = offset
+    position = span.start
     batches = MemoryRecords(data)
-    while batches.has_next():
+    while position < span.stop and batches.has_next():
         batch = batches.next_batch()
         if not batch.is_control_batch:
-            records.extend(_records(partition, offset, batch))
+            records.extend(_records(partition, span.start, batch))
         position = max(position, batch.next_offset)
     return Fetched(tuple(records), position)
 

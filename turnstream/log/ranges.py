@@ -1,7 +1,11 @@
-"""Which waiting ranges of one partition are read together. Pure."""
+"""Ranges of one partition that callers wait for, and what to fetch next for them. Pure."""
 
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from schemas.ports import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,26 +16,61 @@ class Span:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """One pass over a partition that serves the spans at ``members`` (indexes into what was planned)."""
+@dataclass(slots=True, eq=False)
+class RangeRead:
+    """A caller's range: what it has got so far, and the ``position`` from which the rest is missing."""
 
-    span: Span
-    members: tuple[int, ...]
+    position: int
+    stop: int
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of the range is missing."""
+        return self.position >= self.stop
 
 
-def plan_sweep(spans: Sequence[Span], gap_records_max: int) -> Sweep:
-    """The first sweep for ``spans`` (at least one): from the lowest start, as far as they lie close together.
+class PartitionReads:
+    """The reads of one partition. Each fetch serves all that it overlaps; reads take turns in choosing where.
 
-    Spans further than ``gap_records_max`` behind the others wait for a later sweep, so that a caller near the end
-    of the log does not pay for one near its beginning.
+    So a read near the end of the log neither waits for a long one that began earlier nor for one that waits for
+    records to come, and many reads of about the same range cost one fetch.
     """
-    order = sorted(range(len(spans)), key=lambda index: spans[index].start)
-    members = [order[0]]
-    stop = spans[order[0]].stop
-    for index in order[1:]:
-        if spans[index].start > stop + gap_records_max:
-            break
-        members.append(index)
-        stop = max(stop, spans[index].stop)
-    return Sweep(Span(spans[order[0]].start, stop), tuple(members))
+
+    def __init__(self, gap_records_max: int) -> None:
+        self._gap = gap_records_max
+        self._reads: deque[RangeRead] = deque()
+
+    def __len__(self) -> int:
+        return len(self._reads)
+
+    def add(self, read: RangeRead) -> None:
+        """Let ``read`` wait."""
+        self._reads.append(read)
+
+    def discard(self, read: RangeRead) -> None:
+        """Nobody waits for ``read`` any more; it may be complete already."""
+        if read in self._reads:
+            self._reads.remove(read)
+
+    def target(self) -> Span:
+        """What to fetch now, for at least one waiting read: that of the read whose turn it is, with its neighbours.
+
+        A read that is behind it by at most ``gap_records_max`` is served by the same fetch.
+        """
+        chosen = self._reads[0]
+        self._reads.rotate(-1)
+        near = [read for read in self._reads if chosen.position - self._gap <= read.position <= chosen.stop]
+        return Span(min(read.position for read in near), max(read.stop for read in near))
+
+    def take(self, start: int, records: Sequence[Record], next_offset: int) -> list[RangeRead]:
+        """Give out what a fetch at ``start`` brought up to ``next_offset``; the reads that are complete with it."""
+        offsets = [record.offset for record in records]
+        for read in self._reads:
+            if start <= read.position < next_offset:
+                low, high = (bisect_left(offsets, edge) for edge in (read.position, read.stop))
+                read.records.extend(records[low:high])
+                read.position = next_offset
+        complete = [read for read in self._reads if read.complete]
+        self._reads = deque(read for read in self._reads if not read.complete)
+        return complete

@@ -11,11 +11,11 @@ from consumers.sse.stage import Answers
 from producers.ingest.admission import Admission
 from producers.ingest.http_app import make_app
 from producers.ingest.stage import IngestPorts
-from producers.ingest.uvicorn_server import open_listener, serve
 from schemas.ports import TopicPartition
 from schemas.topics import TOKENS
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.cassandra_keys import CassandraKeys
+from turnstream.http_server import open_listener, serve
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer

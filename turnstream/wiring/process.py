@@ -9,8 +9,8 @@ from typing import Final
 
 import structlog
 
-from producers.ingest.uvicorn_server import ServerSettings, open_listener, serve
 from schemas.errors import Fatal, Retryable
+from turnstream.http_server import ServerSettings, open_listener, serve
 from turnstream.settings import Settings
 from turnstream.telemetry.logging import configure_logging
 from turnstream.telemetry.probe_app import ProbeApp

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from schemas.errors import Retryable
+from schemas.ports import Record
 from tests.support.log_backends import PARTITIONS, LogBackend, numbered
 
 
@@ -74,7 +75,7 @@ async def test_a_tail_begins_at_the_end_and_follows(backend: LogBackend) -> None
         async with backend.tail(partitions) as tail:
             assert [tail.position(partition) for partition in partitions] == [3, 1]
             await producer.append([*numbered(backend, 2, 0), *numbered(backend, 9, 1), *numbered(backend, 1, 2)])
-            seen = []
+            seen: list[Record] = []
             while len(seen) < 3:
                 seen += await tail.poll(2, backend.wait_s)
             assert sorted((record.partition, record.offset) for record in seen) == [(0, 3), (0, 4), (2, 1)]

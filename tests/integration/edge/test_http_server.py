@@ -6,8 +6,8 @@ import socket
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from producers.ingest.uvicorn_server import ServerSettings, open_listener, serve
 from schemas.errors import Fatal
+from turnstream.http_server import ServerSettings, open_listener, serve
 
 
 async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:

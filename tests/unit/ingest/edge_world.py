@@ -19,7 +19,6 @@ from producers.ingest.api_keys import key_hash, make_api_key
 from producers.ingest.core import IngestSettings
 from producers.ingest.http_app import make_app
 from producers.ingest.stage import IngestPorts
-from producers.ingest.uvicorn_server import ServerSettings, open_listener, serve
 from schemas import serde
 from schemas.content import Content
 from schemas.errors import Refusal
@@ -40,6 +39,7 @@ from schemas.tokens import (
 from schemas.topics import TOKENS, TURNS_SUBMITTED
 from tests.support.memory_log import MemoryLog, MemoryLogTail, MemoryProducer
 from tests.support.memory_stores import MemoryConversationDirectory, MemoryKeyDirectory
+from turnstream.http_server import ServerSettings, open_listener, serve
 
 PEPPER = b"pepper of the tests"
 PARTITIONS = 4

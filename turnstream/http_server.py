@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Final
 
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import ASGIApp
 
 from schemas.errors import Fatal
+
+Message = MutableMapping[str, Any]
+AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 _POLL_S: Final = 0.01
 
@@ -58,7 +60,7 @@ def open_listener(settings: ServerSettings) -> socket.socket:
 
 
 async def serve(
-    app: ASGIApp,
+    app: AsgiApp,
     listener: socket.socket,
     settings: ServerSettings,
     stop: asyncio.Event,
@@ -103,7 +105,7 @@ async def _started(server: uvicorn.Server, serving: asyncio.Task[None], seconds_
         raise Fatal(f"the HTTP server did not start within {seconds_max} s") from None
 
 
-def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
+def _config(app: AsgiApp, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
