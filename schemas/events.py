@@ -15,7 +15,8 @@ from schemas.content import Content
 class Event(BaseModel):
     """Base of everything on the log. Unknown fields are ignored, so that fields can be added."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # A validation error shows no input: it may hold content.
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class Role(StrEnum):

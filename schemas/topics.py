@@ -114,7 +114,7 @@ TOKENS: Final = Topic(
     key=Key.TURN,
     partitions=64,
     retention_hours=24,
-    producer="moderation, inference, cassandra_sink; any stage that refuses",
+    producer="edge, moderation, inference, cassandra_sink; any stage that refuses",
     groups=("turnstream.cassandra_sink",),
     summary="The answer: clearance or refusal, fences, deltas, one terminal, persisted. Partition: of the turn id.",
 )

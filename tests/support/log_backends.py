@@ -110,7 +110,7 @@ class KafkaBackend:
         async with KafkaLogReader(self.settings) as reader, writer:
             async with writer.transaction():
                 sent = await writer.send_and_wait(self.topic, b"in a transaction", key=b"gap", partition=number)
-            while (await reader.end_offsets([partition]))[partition] < sent.offset + 2:
+            while (await reader.end_offsets([partition]))[partition] < sent.offset + 2:  # noqa: ASYNC110 - a broker
                 await asyncio.sleep(0.01)
 
 
@@ -119,7 +119,9 @@ async def kafka_backend(settings: KafkaSettings) -> AsyncIterator[KafkaBackend]:
     """A backend on a topic of its own."""
     topic = f"contract-{uuid.uuid4().hex[:12]}"
     await create_topics(settings, [TopicPlan(topic, PARTITIONS, 1, ())])
-    yield KafkaBackend(settings, topic)
+    # Short, because some tests wait for the end of these times.
+    quick = settings.model_copy(update={"read_seconds_max": 1.0, "heartbeat_ms": 300})
+    yield KafkaBackend(quick, topic)
 
 
 @contextmanager
@@ -129,11 +131,18 @@ def kafka_broker() -> Iterator[KafkaSettings]:
     if running:
         yield KafkaSettings(bootstrap_servers=running)
         return
+    with local_broker() as (settings, _):
+        yield settings
+
+
+@contextmanager
+def local_broker() -> Iterator[tuple[KafkaSettings, int]]:
+    """A broker that lives as long as this context, and the id of its process."""
     with tempfile.TemporaryDirectory() as home:
         settings = StackSettings(home=Path(home), jars=StackSettings().layout().jars)
         options = StackOptions(servers=("kafka",), processes=(), bootstrap=None)
         with Stack(settings, options) as stack:
-            yield KafkaSettings(bootstrap_servers=stack.endpoints.kafka)
+            yield KafkaSettings(bootstrap_servers=stack.endpoints.kafka), stack.part("kafka").pid
 
 
 def numbered(backend: LogBackend, count: int, partition: int | None = None, key: bytes = b"k") -> list[Outgoing]:

@@ -47,7 +47,8 @@ class Jvm:
         """Return the command up to the main class. A crash leaves `<name>.crash.log` beside the logs."""
         compiler = _FAST_START if self.fast_start else ()
         crash_report = f"-XX:ErrorFile={self.layout.logs / f'{name}.crash.log'}"
-        return (str(self.java.launcher), *_COMMON, *compiler, crash_report, *flags, "-cp", class_path)
+        scratch = f"-Djava.io.tmpdir={self.layout.scratch}"
+        return (str(self.java.launcher), *_COMMON, *compiler, crash_report, scratch, *flags, "-cp", class_path)
 
     def archived(self, name: str, class_path: str, flags: tuple[str, ...]) -> JvmCommand:
         """Return the command that uses the class archive of an earlier run, or writes one at its exit.

@@ -35,6 +35,11 @@ class Layout:
         return self.home / "run"
 
     @property
+    def scratch(self) -> Path:
+        """Where a JVM unpacks its native libraries; emptied by every start, as a killed JVM leaves them behind."""
+        return self.run / "tmp"
+
+    @property
     def archives(self) -> Path:
         """Class-data archives: a cache that makes a JVM start faster, safe to delete.
 
@@ -59,6 +64,6 @@ class Layout:
     def create(self) -> None:
         """Make the folders. Only the user may read them: they hold a development key and message data."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.data, self.logs, self.run):
+        for folder in (self.data, self.logs, self.run, self.scratch):
             folder.mkdir(mode=0o700, exist_ok=True)
         self.archives.mkdir(parents=True, exist_ok=True)

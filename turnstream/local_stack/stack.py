@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -201,6 +202,8 @@ class Stack:
         if record is not None:
             end_leftovers(record)
             self.layout.state_file.unlink()
+        shutil.rmtree(self.layout.scratch)
+        self.layout.scratch.mkdir(mode=0o700)
 
     def _run(self, plan: RunPlan, run_id: str) -> None:
         try:

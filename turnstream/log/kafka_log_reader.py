@@ -84,7 +84,8 @@ class KafkaLogReader:
         if len(self._answers) >= self._settings.ranges_pending_max:
             raise Retryable("too many reads wait for their records")
         read = RangeRead(start, stop)
-        answer = self._answers[read] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Sequence[Record]] = asyncio.get_running_loop().create_future()
+        self._answers[read] = answer
         self._reads.setdefault(partition, PartitionReads(self._settings.range_gap_records_max)).add(read)
         self._asked.set()
         try:
@@ -134,7 +135,8 @@ class KafkaLogReader:
             # The callers' deadlines decide how long this may go on; other brokers' partitions are not concerned.
             log.debug("fetch_failed", leader=leader, error=type(error).__name__)
             return False
-        return any([self._give(partition, wanted[partition].start, got) for partition, got in found.items()])
+        progress = [self._give(partition, wanted[partition].start, got) for partition, got in found.items()]
+        return any(progress)
 
     async def _skip_expired(
         self, partitions: Sequence[TopicPartition], wanted: Mapping[TopicPartition, Span]
@@ -151,6 +153,8 @@ class KafkaLogReader:
             answer = self._answers.get(read)
             if answer is not None and not answer.done():
                 answer.set_result(read.records)
+        if not reads:
+            del self._reads[partition]
         return got.next_offset > start
 
     def _forget(self, partition: TopicPartition, read: RangeRead) -> None:

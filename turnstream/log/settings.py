@@ -24,7 +24,7 @@ class KafkaSettings(BaseModel):
     read_seconds_max: float = Field(default=5, gt=0, description="For a range of a partition, or for offsets.")
     admin_seconds_max: float = Field(default=20, gt=0, description="For one request about topics.")
     session_ms_max: int = Field(default=10_000, gt=0, description="Silence after which a member is dead.")
-    heartbeat_ms: int = Field(default=3_000, gt=0)
+    heartbeat_ms: int = Field(default=1_000, gt=0, description="A member learns of a rebalance by its heartbeat.")
     poll_interval_ms_max: int = Field(default=300_000, gt=0, description="Between two polls of a living member.")
     fetch_wait_ms_max: int = Field(default=100, ge=0, description="Of one long poll; delays a resumed partition.")
     fetch_partition_bytes_max: int = Field(default=1_048_576, gt=MAX_RECORD_BYTES)

@@ -1,0 +1,54 @@
+"""What stages need from the world, as protocols. Adapters implement them; the composition root passes them in.
+
+Each port has an in-memory implementation (``tests/support``) and a real one, and one contract suite that
+both pass.
+"""
+
+from schemas.ports.edge import AnswerReader, AnswerReaders
+from schemas.ports.inference import Generated, InferenceBackend, OutputPolicy, Verdict
+from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
+from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
+from schemas.ports.stores import (
+    ConversationDirectory,
+    Cql,
+    Grant,
+    History,
+    KeyDirectory,
+    Owner,
+    Quota,
+    Reservation,
+    StoredMessage,
+)
+from schemas.ports.telemetry import Metrics
+
+__all__ = [
+    "AnswerReader",
+    "AnswerReaders",
+    "BatchProcess",
+    "ConversationDirectory",
+    "Cql",
+    "Emit",
+    "Generated",
+    "Grant",
+    "GroupConsumer",
+    "History",
+    "InferenceBackend",
+    "KeyDirectory",
+    "KeyedProcess",
+    "LogReader",
+    "LogSink",
+    "LogTail",
+    "Metrics",
+    "Outcome",
+    "Outgoing",
+    "OutputPolicy",
+    "Owner",
+    "Producer",
+    "Quota",
+    "Received",
+    "Record",
+    "Reservation",
+    "StoredMessage",
+    "TopicPartition",
+    "Verdict",
+]

@@ -1,0 +1,61 @@
+"""Servers that generate text."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.events import Decision, InferenceRequested
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One step of generation: the next piece of text, and at the end why it ended.
+
+    ``prompt_tokens`` and ``completion_tokens`` are totals of the engine's own count where it reports them.
+    """
+
+    text: str
+    tokens: int
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class InferenceBackend(Protocol):
+    """A server that generates text: Triton or an OpenAI-compatible upstream."""
+
+    def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+        """Stream the answer to the prompt, continuing after ``prefix``.
+
+        Closing the iterator cancels the generation on the server. Raises Retryable when the server cannot be
+        reached or breaks off, Malformed when it rejects the request for good.
+        """
+        ...
+
+    async def ready(self) -> bool:
+        """Whether the server would take a request now."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the policy says about a text."""
+
+    decision: Decision
+    categories: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+class OutputPolicy(Protocol):
+    """Moderation of an answer while it is written."""
+
+    version: str
+
+    def judge_output(self, text: str) -> Verdict:
+        """The verdict on the answer so far. Pure."""
+        ...
