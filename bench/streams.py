@@ -5,11 +5,18 @@ Both sides are driven by the same process with the same prompt, so that their di
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import httptools
+
+from consumers.inference.triton_backend import TritonBackend
+from schemas.content import Content
+from schemas.events import Account, InferenceRequested, Message, Prompt, Role, Turn
+from schemas.ids import new_conversation_id, new_turn_id
 
 READ_BYTES = 65_536
 STREAM_SECONDS_MAX = 120
@@ -88,6 +95,43 @@ async def through_edge(address: tuple[str, int], key: str, model: str, content: 
         writer.close()
     streamed.ended_s = time.perf_counter() - streamed.started
     return streamed
+
+
+async def direct_to_triton(backend: TritonBackend, content: str) -> Streamed:
+    """The same chat, straight to Triton over gRPC."""
+    request = _request(content)
+    streamed = Streamed(time.perf_counter(), status=200)
+    async with asyncio.timeout(STREAM_SECONDS_MAX), aclosing(backend.generate(request, "")) as pieces:
+        async for piece in pieces:
+            streamed.add(piece.text)
+            streamed.tokens += piece.tokens
+    streamed.ended_s = time.perf_counter() - streamed.started
+    return streamed
+
+
+def _request(content: str) -> InferenceRequested:
+    now_ms = time.time_ns() // 1_000_000
+    turn_id = new_turn_id(now_ms, 0, os.urandom(8))
+    return InferenceRequested(
+        turn=Turn(
+            turn_id=turn_id,
+            conversation_id=new_conversation_id(now_ms, os.urandom(10)),
+            starts_conversation=True,
+            stored=False,
+            model="direct",
+            submitted_at_ms=now_ms,
+            deadline_ms=now_ms + 1000 * STREAM_SECONDS_MAX,
+        ),
+        account=Account(tenant_id="bench", user_id="bench", key_id="bench", plan="bench"),
+        pool="fast",
+        message_seq=0,
+        prompt=Prompt(
+            messages=(Message(role=Role.USER, content=Content(content)),),
+            input_count=1,
+            prompt_tokens=1,
+            max_tokens=2_000,
+        ),
+    )
 
 
 def percentile(values: Sequence[float], share: float) -> float:

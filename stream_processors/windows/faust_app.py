@@ -14,6 +14,7 @@ from schemas.events import UsageRecorded, UsageRolledUp
 from schemas.serde import decode, encode, event_headers
 from schemas.topics import USAGE_EVENTS, USAGE_ROLLUPS
 from stream_processors.windows.core import WindowsSettings, count, newest_start, rollup_key, table_key, window_start
+from stream_processors.windows.faust_recovery import SafeTableManager
 from stream_processors.windows.idle_keys import IdleKeys
 
 STAGE: Final = "windows"
@@ -36,6 +37,7 @@ def make_app(settings: WindowsSettings, partitions: int, data_dir: Path) -> Any:
         store="memory://",
         autodiscover=False,
         web_enabled=False,
+        TableManager=SafeTableManager,
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
         broker_commit_interval=settings.commit_interval_s,

@@ -142,7 +142,9 @@ def local_broker() -> Iterator[tuple[KafkaSettings, int]]:
         settings = StackSettings(home=Path(home), jars=StackSettings().layout().jars)
         options = StackOptions(servers=("kafka",), processes=(), bootstrap=None)
         with Stack(settings, options) as stack:
-            yield KafkaSettings(bootstrap_servers=stack.endpoints.kafka), stack.part("kafka").pid
+            pid = stack.part("kafka").pid
+            assert pid is not None
+            yield KafkaSettings(bootstrap_servers=stack.endpoints.kafka), pid
 
 
 def numbered(backend: LogBackend, count: int, partition: int | None = None, key: bytes = b"k") -> list[Outgoing]:

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 # aiokafka's own wait ends first unless a rebalance holds it up.
 _REBALANCE_GRACE_S: Final = 0.05
+_JOIN_MARGIN_MS: Final = 5_000
 
 
 class KafkaGroupConsumer:
@@ -51,6 +52,8 @@ class KafkaGroupConsumer:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(assignor,),
+            # A join is answered when all members have joined, at most a session later.
+            request_timeout_ms=settings.session_ms_max + _JOIN_MARGIN_MS,
             session_timeout_ms=settings.session_ms_max,
             heartbeat_interval_ms=settings.heartbeat_ms,
             max_poll_interval_ms=settings.poll_interval_ms_max,

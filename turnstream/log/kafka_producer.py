@@ -29,7 +29,7 @@ class KafkaProducer:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._background = Background()
-        self._replacing = asyncio.Lock()
+        self._replacing: asyncio.Task[None] | None = None
         self._session = ProducerSession(settings)
         self._pump: asyncio.Task[None] | None = None
 
@@ -72,21 +72,28 @@ class KafkaProducer:
 
     async def _usable_session(self, records: int) -> ProducerSession:
         if not self._session.usable:
-            async with self._replacing:
-                if not self._session.usable:
-                    await self._replace()
+            # Shielded from this append's deadline: a start that is cancelled half-way leaves a connection open.
+            if self._replacing is None or self._replacing.done():
+                self._replacing = self._background.start(self._replace())
+            await asyncio.shield(self._replacing)
+        if not self._session.usable:
+            raise OutcomeUnknown("the broker cannot be reached; nothing was sent")
         if self._session.pending + records > self._settings.records_pending_max:
             raise OutcomeUnknown("too many records wait for the broker; nothing was sent")
         return self._session
 
     async def _replace(self) -> None:
         fresh = ProducerSession(self._settings)
-        await fresh.start()
+        try:
+            await fresh.start()
+        except (KafkaError, TimeoutError, OSError) as error:
+            log.warning("producer_not_replaced", error=type(error).__name__)
+            return
         old, old_pump = self._session, self._pump
         self._session = fresh
         self._pump = self._background.start(fresh.pump())
         log.info("producer_replaced", failed=old.failed, exhausted=old.exhausted)
-        self._background.start(_retire(old, old_pump))
+        self._background.start_bounded(_retire(old, old_pump))
 
 
 async def _retire(session: ProducerSession, pump: "asyncio.Task[None] | None") -> None:

@@ -152,7 +152,7 @@ class ProducerSession:
                 async with asyncio.timeout(limit_s):
                     await self._idle.wait()
         self.fail()
-        self._abandon_batches()
+        await self._stop_sender()
         try:
             async with asyncio.timeout(limit_s):
                 await self._kafka.stop()
@@ -160,9 +160,13 @@ class ProducerSession:
             log.warning("producer_close_incomplete", error=type(error).__name__)
             await self._kafka.client.close()
 
-    def _abandon_batches(self) -> None:
-        # Idempotent batches of aiokafka never expire: without this, stop() would flush until the broker is back.
-        self._kafka._sender.sender_task.cancel()  # noqa: SLF001 - no public way to give up
+    async def _stop_sender(self) -> None:
+        """End aiokafka's sending before its ``stop``: idempotent batches never expire, it would flush for ever."""
+        sender: asyncio.Task[None] = self._kafka._sender.sender_task  # noqa: SLF001 - no public way to give up
+        # Cancelled once it lets the requests on their way end, cancelled twice it drops them.
+        for _ in range(2):
+            sender.cancel()
+            await asyncio.wait((sender,), timeout=self._settings.close_seconds_max)
         self._kafka._message_accumulator.fail_all(KafkaError("abandoned"))  # noqa: SLF001 - the same
 
     def _open(self, lane: _Lane) -> Batch:
@@ -221,11 +225,12 @@ class ProducerSession:
         self.fail()
 
     def _finish(self, batch: Batch, base_offset: int | None) -> None:
+        if batch.base_offset.done():
+            return
+        batch.base_offset.set_result(base_offset)
         self._pending -= batch.records
         if self._pending == 0:
             self._idle.set()
-        if not batch.base_offset.done():
-            batch.base_offset.set_result(base_offset)
 
 
 def now_ms() -> int:

@@ -122,6 +122,13 @@ async def test_usage_is_rolled_up_once_whatever_is_redelivered_and_whoever_dies(
     assert (second.prompt_tokens, second.completion_tokens) == (50, 25)
 
 
+async def test_restarts_while_usage_comes_in_lose_nothing(kafka: Kafka) -> None:
+    for life in range(8):
+        async with kafka.worker():
+            await kafka.send(*(usage(life * 3 + turn, "joe") for turn in range(3)))
+            assert (await kafka.totals("joe", life * 3 + 3)).turns == life * 3 + 3
+
+
 async def test_poison_goes_to_the_dead_letters_and_replays_are_not_counted(kafka: Kafka, topics: str) -> None:
     buried = AIOKafkaConsumer(USAGE_EVENTS.dlq, bootstrap_servers=topics, auto_offset_reset="earliest")
     await buried.start()

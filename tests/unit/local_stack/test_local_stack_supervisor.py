@@ -45,12 +45,14 @@ def _exists(file: Path) -> Probe:
 def _part(layout: Layout, name: str, code: str, *, ready_s_max: float = 10.0, stop_s_max: float = 5.0) -> Part:
     """Return a part that is ready as soon as its code wrote its pid to `<home>/<name>`."""
     mark = layout.home / name
-    program = f"import os, pathlib, signal, sys, time; mark = pathlib.Path({str(mark)!r})\n{code}"
+    program = f"import os, pathlib, signal, sys, time; mark = pathlib.Path({str(mark)!r})\n{READY}\n{code}"
     argv = (sys.executable, "-S", "-c", program)
     return Part(name, argv, _exists(mark), port=1, ready_s_max=ready_s_max, stop_s_max=stop_s_max)
 
 
-SERVE = "mark.write_text(str(os.getpid())); signal.pause()"
+# The mark appears with its content: the test reads it as soon as it exists.
+READY = "ready = lambda text: (mark.with_suffix('.part').write_text(text), mark.with_suffix('.part').rename(mark))"
+SERVE = "ready(str(os.getpid())); signal.pause()"
 
 
 @asynccontextmanager
@@ -110,7 +112,7 @@ async def test_a_crashed_part_is_started_again(layout: Layout) -> None:
 
 
 async def test_too_many_crashes_are_called_a_failure_and_tried_on(layout: Layout) -> None:
-    once = "start = not mark.exists(); mark.write_text('x'); start and time.sleep(0.3)"
+    once = "start = not mark.exists(); ready('x'); start and time.sleep(0.3)"
     async with _running(layout, Stage((_part(layout, "a", once),))) as (_, records):
         await _until(lambda: PartState.FAILED in _seen(records, "a"))
         await _until(lambda: records[-1].parts[0].restarts > FAST.restarts_per_window_max + 1)
@@ -150,7 +152,7 @@ async def test_a_stubborn_part_and_its_children_are_killed(layout: Layout) -> No
     code = (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "child = os.fork()\n"
-        "if child: mark.write_text(str(child))\n"
+        "if child: ready(str(child))\n"
         "while True: signal.pause()"
     )
     async with _running(layout, Stage((_part(layout, "a", code, stop_s_max=0.2),))) as (supervisor, _):

@@ -23,7 +23,7 @@ def test_it_is_an_upper_bound_of_the_batch_that_is_sent(
 
 def test_the_limit_is_that_of_the_topic_and_a_dead_letter_has_room_for_its_origin() -> None:
     record = Outgoing(TURNS_SUBMITTED.name, b"k", b"x" * (MAX_RECORD_BYTES - 50))
-    with pytest.raises(RecordTooLarge, match="chat.turns.submitted.v1"):
+    with pytest.raises(RecordTooLarge, match=r"a record of \d+ bytes"):
         check_size(record)
     check_size(Outgoing(TURNS_SUBMITTED.dlq, record.key, record.value))
 

@@ -1,0 +1,222 @@
+"""All of Turnstream for end-to-end tests: the four servers and every process of ours, and what a test asks of them."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+import httpx2
+from openai import AsyncOpenAI, OpenAI
+from openai.types.chat import ChatCompletionChunk
+
+from tests.support.topic_scan import LogRecord, read_topics
+from turnstream.local_stack.parts import PartState
+from turnstream.local_stack.plan import StackOptions
+from turnstream.local_stack.processes import PROCESSES, OurProcess
+from turnstream.local_stack.settings import StackSettings
+from turnstream.local_stack.stack import Stack
+
+MODEL: Final = "turnstream-fast"
+COMMAND_SECONDS_MAX: Final = 60.0
+TURN_SECONDS_MAX: Final = 40.0
+SETTLE_SECONDS_MAX: Final = 10.0
+RECOVERY_SECONDS_MAX: Final = 30.0
+POLL_SECONDS: Final = 0.05
+
+REQUESTS_OF_TINY: Final = 3
+HEARTBEAT_SECONDS: Final = 0.05
+KEY_CACHE_SECONDS: Final = 1.0
+# Time as a deployment knows it, made short: heartbeats of 10 s, a grace of 10 s, sessions of 10 s.
+SETTINGS: Final[Mapping[str, str]] = {
+    "TURNSTREAM_SSE__HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+    "TURNSTREAM_SSE__TICK_SECONDS": "0.01",
+    "TURNSTREAM_SSE__ABANDON_GRACE_SECONDS": "0.3",
+    "TURNSTREAM_INGEST__KEY_CACHE_SECONDS": str(KEY_CACHE_SECONDS),
+    "TURNSTREAM_AUTH__KEY_CACHE_S": str(KEY_CACHE_SECONDS),
+    "TURNSTREAM_AUTH__PLAN_MODELS": json.dumps(
+        {"enterprise": ["turnstream-fast", "turnstream-capable"], "free": [MODEL], "tiny": [MODEL], "meagre": [MODEL]}
+    ),
+    "TURNSTREAM_RATE_LIMIT__PLANS": json.dumps(
+        {
+            "enterprise": {"requests_per_minute": 10_000, "tokens_per_minute": 10_000_000},
+            "free": {"requests_per_minute": 600, "tokens_per_minute": 1_000_000},
+            "tiny": {"requests_per_minute": REQUESTS_OF_TINY, "tokens_per_minute": 1_000_000},
+            "meagre": {"requests_per_minute": 600, "tokens_per_minute": 300},
+        }
+    ),
+    "TURNSTREAM_KAFKA__SESSION_MS_MAX": "6000",
+    "TURNSTREAM_WINDOWS__SESSION_TIMEOUT_S": "6",
+    "TURNSTREAM_LOG__LEVEL": "debug",
+}
+
+_KEY: Final = re.compile(r"ts(-[a-z2-7]+){3}")
+_T = TypeVar("_T")
+
+
+@dataclass
+class StreamedTurn:
+    """What a client saw of one streamed turn so far."""
+
+    chunks: list[ChatCompletionChunk] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The public id of the turn; there is one from the first chunk on."""
+        return self.chunks[0].id
+
+    @property
+    def turn_id(self) -> str:
+        """The id as the log has it."""
+        return self.id.removeprefix("chatcmpl-")
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(choice.delta.content or "" for chunk in self.chunks for choice in chunk.choices)
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        """Every finish reason that came; one in an orderly stream."""
+        return [one.finish_reason for chunk in self.chunks for one in chunk.choices if one.finish_reason]
+
+
+@dataclass(frozen=True)
+class FullStack:
+    """A running stack. Its clients never retry, so that a test sees every answer."""
+
+    stack: Stack
+    home: Path
+
+    @property
+    def base_url(self) -> str:
+        """The edge, up to and including ``/v1``."""
+        return self.stack.endpoints.base_url or ""
+
+    @property
+    def key(self) -> str:
+        """The development key, of the plan ``enterprise``."""
+        return self.stack.endpoints.key or ""
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the process logs."""
+        return self.stack.layout.logs
+
+    def client(self, key: str | None = None) -> AsyncOpenAI:
+        """The SDK as its users have it, but for retries."""
+        return AsyncOpenAI(
+            base_url=self.base_url, api_key=key or self.key, max_retries=0, timeout=TURN_SECONDS_MAX
+        )
+
+    def blocking_client(self, key: str | None = None) -> OpenAI:
+        """The same without asyncio."""
+        return OpenAI(base_url=self.base_url, api_key=key or self.key, max_retries=0, timeout=TURN_SECONDS_MAX)
+
+    def wire(self, key: str | None = None) -> httpx2.AsyncClient:
+        """HTTP without an SDK, for what the SDK hides or cannot send."""
+        return httpx2.AsyncClient(
+            base_url=self.base_url,
+            headers={"authorization": f"Bearer {key or self.key}"},
+            timeout=TURN_SECONDS_MAX,
+        )
+
+    def command(
+        self, *arguments: str, piped: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run ``turnstream`` beside the stack, as from another terminal."""
+        return subprocess.run(  # noqa: S603 - our own command line
+            (sys.executable, "-m", "turnstream", *arguments),
+            env={**command_environment(self.home), **(environ or {})},
+            input=piped,
+            stdin=subprocess.DEVNULL if piped is None else None,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+
+    def create_key(self, plan: str, user: str) -> str:
+        """A new key, made as an operator makes one."""
+        made = self.command("keys", "create", "--plan", plan, "--user", user, "--tenant", "acme", "--label", "e2e")
+        if made.returncode != 0 or not _KEY.fullmatch(made.stdout.strip()):
+            raise AssertionError(f"keys create: exit code {made.returncode}: {made.stderr}")
+        return made.stdout.strip()
+
+    async def records(self) -> list[LogRecord]:
+        """Every record of every topic, as it lies on the broker now."""
+        return await read_topics(self.stack.endpoints.kafka or "")
+
+    async def records_of(self, turn_id: str) -> list[LogRecord]:
+        """Every record that belongs to a turn."""
+        return [record for record in await self.records() if record.turn_id == turn_id]
+
+    def pid(self, part: str) -> int:
+        """The process id of a part that runs."""
+        pid = self.stack.part(part).pid
+        if pid is None:
+            raise AssertionError(f"{part} does not run")
+        return pid
+
+    def send_signal(self, part: str, number: signal.Signals) -> int:
+        """Signal a part; returns the process id that it had."""
+        pid = self.pid(part)
+        os.kill(pid, number)
+        return pid
+
+    async def replaced(self, part: str, old_pid: int) -> None:
+        """Wait until the supervisor has another process of this part, and it says that it is ready."""
+
+        async def ready() -> bool:
+            status = self.stack.part(part)
+            return status.state is PartState.READY and status.pid not in {None, old_pid}
+
+        await eventually(ready, RECOVERY_SECONDS_MAX)
+
+
+async def eventually(probe: Callable[[], Awaitable[_T]], seconds_max: float = SETTLE_SECONDS_MAX) -> _T:
+    """The first truthy answer of ``probe``. Raises AssertionError with the last one after ``seconds_max``."""
+    deadline_s = time.monotonic() + seconds_max
+    while not (found := await probe()):
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"not within {seconds_max} s; the last answer was {found!r}")
+        await asyncio.sleep(POLL_SECONDS)
+    return found
+
+
+def command_environment(home: Path) -> dict[str, str]:
+    """The environment of a terminal on this machine: nothing of ours in it but where the stack and its jars lie."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TURNSTREAM_")}
+    return inherited | {
+        "TURNSTREAM_STACK__HOME": str(home),
+        "TURNSTREAM_STACK__JARS": str(StackSettings().layout().jars),
+        # Where `turnstream chat` remembers the last conversation.
+        "HOME": str(home.parent),
+        "XDG_CONFIG_HOME": str(home.parent),
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+    }
+
+
+@contextmanager
+def full_stack(home: Path) -> Iterator[FullStack]:
+    """Everything, ready, in ``home``; gone afterwards, whatever happened in between.
+
+    Jars are looked for where the environment says (``TURNSTREAM_STACK__JARS``), else in the checkout's own stack.
+    """
+    settings = StackSettings(home=home, jars=StackSettings().layout().jars)
+    with Stack(settings, StackOptions(processes=tuple(map(_with_settings, PROCESSES)))) as stack:
+        yield FullStack(stack, home)
+
+
+def _with_settings(row: OurProcess) -> OurProcess:
+    # `env` becomes the process, so its pid stays; our own environment is not touched: other tests read it.
+    return replace(row, argv=("env", *(f"{name}={value}" for name, value in SETTINGS.items()), *row.argv))
