@@ -32,8 +32,13 @@ class BatchLoop:
             if records and not await self._intake.until_done(records, self._step, stop):
                 return
             self._uncommitted.update(next_positions(self._intake.still_held(records)))
-            if self._uncommitted and await self._intake.commit(self._uncommitted):
-                self._uncommitted.clear()
+            if self._intake.commit_due():
+                await self._commit()
+        await self._commit()
+
+    async def _commit(self) -> None:
+        if self._uncommitted and await self._intake.commit(self._uncommitted):
+            self._uncommitted.clear()
 
     async def _step(self, records: Sequence[Record]) -> None:
         work = self._work

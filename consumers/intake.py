@@ -29,6 +29,7 @@ class Intake:
         self._consumer = work.consumer
         self._kept: list[Record] = []
         self._paused_all = False
+        self._commit_asked_s = work.environment.monotonic_s()
         # Partitions that were lost since the last batch was handed out.
         self._lost: frozenset[TopicPartition] = frozenset()
         work.consumer.on_revoked(self._forget)
@@ -71,6 +72,14 @@ class Intake:
         if not self._lost:
             return records
         return [record for record in records if record.source not in self._lost]
+
+    def commit_due(self) -> bool:
+        """Whether ``commit_interval_s`` has passed since this was last true."""
+        now_s = self._work.environment.monotonic_s()
+        if now_s - self._commit_asked_s < self._settings.commit_interval_s:
+            return False
+        self._commit_asked_s = now_s
+        return True
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Whether the positions of held partitions were committed; after a rebalance they may not be."""

@@ -26,7 +26,9 @@ class SinkLoop:
             records = await self._intake.next_batch(self._work.settings.batch_records_max)
             if records and not await self._intake.until_done(records, self._step, stop):
                 return
-            await self._commit()
+            if self._intake.commit_due():
+                await self._commit()
+        await self._commit()
 
     async def _step(self, records: Sequence[Record]) -> None:
         work = self._work

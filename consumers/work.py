@@ -21,6 +21,9 @@ class LoopSettings(BaseModel):
 
     batch_records_max: int = Field(default=500, ge=1)
     poll_seconds_max: float = Field(default=0.2, gt=0, description="Of one poll; how late a stop may be seen.")
+    commit_interval_s: float = Field(
+        default=0.2, gt=0, description="Between two commits; a crash repeats at most what came since."
+    )
     retry: RetryPolicy = Field(
         default=RetryPolicy(), description="Of a batch whose dependency is down; afterwards the process stops."
     )
@@ -34,7 +37,6 @@ class KeyedSettings(LoopSettings):
         default=RetryPolicy(attempts_max=5, first_delay_s=0.2, delay_seconds_max=5, total_seconds_max=30),
         description="Of one record; afterwards it is dead-lettered.",
     )
-    commit_interval_s: float = Field(default=0.5, gt=0)
     drain_seconds_max: float = Field(default=20, ge=0, description="For work in flight when the process stops.")
 
 

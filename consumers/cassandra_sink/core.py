@@ -50,6 +50,7 @@ class CassandraSinkSettings(BaseModel):
         default=64, ge=2, description="Messages kept in a hot context: as many as the prompt stage rebuilds."
     )
     context_ttl_s: int = Field(default=3_600, ge=1)
+    context_seconds_max: float = Field(default=1.0, gt=0, description="For one refresh of contexts in the cache.")
 
 
 @dataclass(frozen=True, slots=True)

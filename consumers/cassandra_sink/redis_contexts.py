@@ -1,5 +1,6 @@
 """The hot contexts in Redis: hashes that the prompt stage fills and the sink extends while they exist."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -7,6 +8,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
+from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import ContextUpdate
 from schemas.errors import Retryable
 from schemas.hot_context import COMPLETE_FIELD, encode_stored, field_of
@@ -30,12 +32,11 @@ return 1
 
 
 class RedisContexts:
-    """``HotContexts`` on Redis. The client's socket timeouts bound every call."""
+    """``HotContexts`` on Redis; ``context_seconds_max`` bounds a call, whatever the client's own retries are."""
 
-    def __init__(self, redis: Redis, messages_max: int, ttl_s: int) -> None:
+    def __init__(self, redis: Redis, settings: CassandraSinkSettings) -> None:
         self._redis = redis
-        self._messages_max = messages_max
-        self._ttl_s = ttl_s
+        self._settings = settings
 
     async def refresh(self, updates: Sequence[ContextUpdate], doubtful: Sequence[str]) -> None:
         """Drop the contexts of ``doubtful`` conversations, extend those of ``updates`` that exist: one round trip.
@@ -45,7 +46,9 @@ class RedisContexts:
         if not updates and not doubtful:
             return
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
+            # Cut off half-way, redis-py closes the connection, so that no reply waits in it for somebody else.
+            deadline = asyncio.timeout(self._settings.context_seconds_max)
+            async with deadline, self._redis.pipeline(transaction=False) as pipeline:
                 for conversation_id in doubtful:
                     pipeline.delete(hot_context(conversation_id))
                 for update in updates:
@@ -60,5 +63,11 @@ class RedisContexts:
         ]
         # EVAL, not EVALSHA: it needs no second round trip after a restart or failover of Redis.
         pipeline.eval(
-            _EXTEND, 1, hot_context(update.conversation_id), COMPLETE_FIELD, self._messages_max, self._ttl_s, *fields
+            _EXTEND,
+            1,
+            hot_context(update.conversation_id),
+            COMPLETE_FIELD,
+            self._settings.context_messages_max,
+            self._settings.context_ttl_s,
+            *fields,
         )

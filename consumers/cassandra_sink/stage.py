@@ -178,8 +178,8 @@ def persist_answers(
     settings: CassandraSinkSettings,
     now_ms: Callable[[], int],
 ) -> PersistAnswers:
-    """The sink over Cassandra and Redis. The Redis client needs socket timeouts: they bound a failing refresh."""
-    contexts = RedisContexts(redis, settings.context_messages_max, settings.context_ttl_s)
+    """The sink over Cassandra and Redis."""
+    contexts = RedisContexts(redis, settings)
     return PersistAnswers(
         rows=CassandraRows(cql),
         contexts=contexts,
