@@ -33,7 +33,7 @@ class Key(StrEnum):
     CONVERSATION = "conversation_id"
     TURN = "turn_id"
     USER = "user_id"
-    ROLLUP = "user_id|model|window_start_ms"
+    ROLLUP = "tenant_id|user_id|model|window_start_ms"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,11 @@ class Place(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """One partition: batches that wait, and whether one is on its way."""
+    """One partition: batches that wait, and the one that is on its way."""
 
     partition: TopicPartition
     waiting: deque[Batch] = field(default_factory=deque)
-    sending: bool = False
+    sending: Batch | None = None
     records_total: int = 0
 
 
@@ -145,34 +145,36 @@ class ProducerSession:
                 self._finish(lane.waiting.popleft(), None)
 
     async def close(self) -> None:
-        """Flush what waits if the session is sound, and disconnect, within ``close_seconds_max`` each."""
-        limit_s = self._settings.close_seconds_max
+        """Flush what waits if the session is sound, and disconnect; each step takes ``close_seconds_max`` at most."""
         if not self.failed:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limit_s):
+                async with asyncio.timeout(self._settings.close_seconds_max):
                     await self._idle.wait()
+        sound = not self.failed and self._pending == 0
         self.fail()
-        await self._stop_sender()
         try:
-            async with asyncio.timeout(limit_s):
-                await self._kafka.stop()
+            async with asyncio.timeout(self._settings.close_seconds_max):
+                await (self._kafka.stop() if sound else self._give_up())
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("producer_close_incomplete", error=type(error).__name__)
-            await self._kafka.client.close()
 
-    async def _stop_sender(self) -> None:
-        """End aiokafka's sending before its ``stop``: idempotent batches never expire, it would flush for ever."""
+    async def _give_up(self) -> None:
+        """Disconnect without flushing: aiokafka's ``stop`` would, and idempotent batches never expire."""
         sender: asyncio.Task[None] = self._kafka._sender.sender_task  # noqa: SLF001 - no public way to give up
         # Cancelled once it lets the requests on their way end, cancelled twice it drops them.
         for _ in range(2):
             sender.cancel()
-            await asyncio.wait((sender,), timeout=self._settings.close_seconds_max)
-        self._kafka._message_accumulator.fail_all(KafkaError("abandoned"))  # noqa: SLF001 - the same
+            await asyncio.wait((sender,), timeout=self._settings.close_seconds_max / 4)
+        for lane in self._lanes.values():
+            if lane.sending is not None:
+                self._finish(lane.sending, None)
+        self._kafka._closed = True  # noqa: SLF001 - else it warns that it was not stopped
+        await self._kafka.client.close()
 
     def _open(self, lane: _Lane) -> Batch:
         batch = Batch(self._kafka.create_batch(), asyncio.get_running_loop().create_future())
         lane.waiting.append(batch)
-        if not lane.sending and len(lane.waiting) == 1:
+        if lane.sending is None and len(lane.waiting) == 1:
             self._announce(lane)
         return batch
 
@@ -191,7 +193,7 @@ class ProducerSession:
         if not lane.waiting:
             return
         batch = lane.waiting.popleft()
-        lane.sending = True
+        lane.sending = batch
         # Closed, so that aiokafka neither lingers nor lets anything else in.
         batch.builder.close()
         topic, number = lane.partition
@@ -203,7 +205,7 @@ class ProducerSession:
             sent.add_done_callback(partial(self._sent, lane, batch))
 
     def _sent(self, lane: _Lane, batch: Batch, sent: "asyncio.Future[Any]") -> None:
-        lane.sending = False
+        lane.sending = None
         error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         if error is not None:
             self._lost(lane, batch, error)
