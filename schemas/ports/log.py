@@ -1,7 +1,6 @@
 """The log: records, and who appends, consumes and reads them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from schemas.headers import Headers
@@ -14,8 +13,7 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record as read from the log. ``timestamp_ms`` is the producer's clock (CreateTime)."""
 
     topic: str
@@ -32,8 +30,7 @@ class Record:
         return TopicPartition(self.topic, self.partition)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A record to append. ``partition`` None lets the key decide."""
 
     topic: str
@@ -49,8 +46,8 @@ class Producer(Protocol):
     async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """Offsets of the records, in their order, once every one is acknowledged.
 
-        Raises RecordTooLarge before anything is sent; OutcomeUnknown when a deadline passed or the broker
-        failed, in which case any subset may be on the log.
+        Raises RecordTooLarge, or Malformed for a partition that does not exist, before anything is sent;
+        OutcomeUnknown when a deadline passed or the broker failed: any subset may then be on the log.
         """
         ...
 
@@ -79,7 +76,7 @@ class GroupConsumer(Protocol):
         ...
 
     def on_revoked(self, callback: "Callable[[frozenset[TopicPartition]], None]") -> None:
-        """Call ``callback`` with partitions taken away, before anybody else may read them."""
+        """Call ``callback`` with partitions taken away, as soon as this member knows of it."""
         ...
 
 

@@ -1,8 +1,7 @@
 """Stages: what the consume loop gives them and takes from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from schemas.errors import Malformed
 from schemas.events import Event
@@ -12,8 +11,7 @@ from schemas.topics import Topic
 EventT = TypeVar("EventT", bound=Event)
 
 
-@dataclass(frozen=True, slots=True)
-class Received(Generic[EventT]):
+class Received(NamedTuple, Generic[EventT]):
     """A decoded record."""
 
     event: EventT
@@ -21,8 +19,7 @@ class Received(Generic[EventT]):
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(NamedTuple):
     """An event for the log. ``partition`` is set for the tokens topic alone (``schemas.ids.turn_partition``)."""
 
     topic: Topic

@@ -24,6 +24,8 @@ class StoppedFlowRecovery(Recovery):  # type: ignore[misc]
 class SafeTableManager(TableManager):  # type: ignore[misc]
     """The table manager with the recovery above."""
 
+    _recovery: Any
+
     @property
     def recovery(self) -> Any:
         """The recovery service, made on first use."""

@@ -1,6 +1,7 @@
 """Runs the windows worker inside this process and its event loop, without Faust's own command line or web server."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -18,8 +19,8 @@ _TOPICS: Final = (USAGE_EVENTS.name, USAGE_ROLLUPS.name, USAGE_EVENTS.dlq)
 _log: Final = structlog.get_logger(__name__)
 
 
-async def run(settings: WindowsSettings, stop: asyncio.Event) -> None:
-    """Roll usage up until ``stop`` is set. The topics must exist.
+async def run(settings: WindowsSettings, stop: asyncio.Event, on_started: Callable[[], None] = lambda: None) -> None:
+    """Roll usage up until ``stop`` is set; ``on_started`` is called when reading begins. The topics must exist.
 
     Raises Fatal when they do not or when Faust crashes, Retryable when Kafka does not answer or Faust is not up within
     ``start_seconds_max``: the process is to be started again, and counts on from its changelog.
@@ -30,6 +31,7 @@ async def run(settings: WindowsSettings, stop: asyncio.Event) -> None:
         try:
             await _start(app, settings)
             _log.info("windows_started", partitions=counts[USAGE_EVENTS.name])
+            on_started()
             await app.wait(stop.wait())
         finally:
             await _stop(app, settings)

@@ -102,6 +102,11 @@ class FullStack:
         return self.stack.endpoints.base_url or ""
 
     @property
+    def ready_url(self) -> str:
+        """What a load balancer asks the edge."""
+        return self.base_url.removesuffix("/v1") + "/readyz"
+
+    @property
     def key(self) -> str:
         """The development key, of the plan ``enterprise``."""
         return self.stack.endpoints.key or ""
@@ -113,9 +118,7 @@ class FullStack:
 
     def client(self, key: str | None = None) -> AsyncOpenAI:
         """The SDK as its users have it, but for retries."""
-        return AsyncOpenAI(
-            base_url=self.base_url, api_key=key or self.key, max_retries=0, timeout=TURN_SECONDS_MAX
-        )
+        return AsyncOpenAI(base_url=self.base_url, api_key=key or self.key, max_retries=0, timeout=TURN_SECONDS_MAX)
 
     def blocking_client(self, key: str | None = None) -> OpenAI:
         """The same without asyncio."""

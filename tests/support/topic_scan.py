@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 SCAN_SECONDS_MAX: Final = 15.0
 _POLL_MS: Final = 200
@@ -37,23 +38,32 @@ class LogRecord:
 
 async def read_topics(bootstrap_servers: str) -> list[LogRecord]:
     """All records of all topics but Kafka's own, up to the ends at the time of the call, in order per partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False, fetch_max_wait_ms=50)
     async with asyncio.timeout(SCAN_SECONDS_MAX):
+        partitions = await _partitions(bootstrap_servers)
+        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False, fetch_max_wait_ms=50)
         await consumer.start()
         try:
-            return await _read_all(consumer)
+            return await _read_all(consumer, partitions)
         finally:
             await consumer.stop()
 
 
-async def _read_all(consumer: Any) -> list[LogRecord]:
-    topics = await consumer.topics()
-    partitions = [
-        TopicPartition(topic, number)
+async def _partitions(bootstrap_servers: str) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        topics = await admin.describe_topics()
+    finally:
+        await admin.close()
+    return [
+        TopicPartition(topic["topic"], partition["partition"])
         for topic in topics
-        if not topic.startswith("__")
-        for number in consumer.partitions_for_topic(topic)
+        if not topic["is_internal"]
+        for partition in topic["partitions"]
     ]
+
+
+async def _read_all(consumer: Any, partitions: list[TopicPartition]) -> list[LogRecord]:
     ends = await consumer.end_offsets(partitions)
     consumer.assign([partition for partition in partitions if ends[partition]])
     await consumer.seek_to_beginning()

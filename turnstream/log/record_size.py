@@ -33,7 +33,8 @@ def check_size(record: Outgoing) -> None:
 def _headers_bytes(headers: Headers) -> int:
     total = 0
     for name, value in headers:
-        total += _HEADER_BYTES + len(name) + len(value)
+        name_bytes = len(name) if name.isascii() else len(name.encode())
+        total += _HEADER_BYTES + name_bytes + len(value)
     return total
 
 

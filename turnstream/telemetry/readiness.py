@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
+
+NOT_STARTED: Final = "work:started"
 
 
 @dataclass
 class Readiness:
-    """Named checks of one process. Ready means that every one of them holds."""
+    """Named checks of one process. Ready means that there are some and every one of them holds.
+
+    A process answers probes before its work has begun: until that has named a check, nothing is known to be ready.
+    """
 
     checks: dict[str, Callable[[], bool]] = field(default_factory=dict)
 
@@ -16,4 +22,6 @@ class Readiness:
 
     def failing(self) -> tuple[str, ...]:
         """Names of the checks that do not hold, in the order in which they were added."""
+        if not self.checks:
+            return (NOT_STARTED,)
         return tuple(name for name, check in self.checks.items() if not check())

@@ -1,5 +1,7 @@
 """The windows process: Faust over the usage events."""
 
+import asyncio
+
 from stream_processors.windows import stage
 from turnstream.wiring.process import Process
 from turnstream.wiring.topics import require_all_topics
@@ -10,4 +12,7 @@ async def run_windows(process: Process) -> None:
     settings = process.settings
     await require_all_topics(settings)
     servers = tuple(settings.kafka.bootstrap_servers.split(","))
-    await stage.run(settings.windows.model_copy(update={"bootstrap_servers": servers}), process.stop)
+    started = asyncio.Event()
+    process.readiness.require("windows:started", started.is_set)
+    windows = settings.windows.model_copy(update={"bootstrap_servers": servers})
+    await stage.run(windows, process.stop, started.set)

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from consumers.cassandra_sink.cassandra_rows import CassandraRows
+from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import ConversationRows, HotContexts
 from consumers.cassandra_sink.redis_contexts import RedisContexts
 from producers.ingest.ports import MessagePages
@@ -58,7 +59,7 @@ class InRedis(RedisContexts):
     """The look into Redis, as the prompt stage has it."""
 
     def __init__(self, redis: Redis) -> None:
-        super().__init__(redis, CONTEXT_MESSAGES_MAX, ttl_s=60)
+        super().__init__(redis, CassandraSinkSettings(context_messages_max=CONTEXT_MESSAGES_MAX))
         self.redis = redis
 
     async def fill(self, conversation_id: str, messages: list[StoredMessage]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from consumers.cassandra_sink.cassandra_rows import CassandraRows
+from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.redis_contexts import RedisContexts as SinkContexts
 from consumers.cassandra_sink.rows import MessageRow, Status
@@ -112,7 +113,7 @@ async def test_history_is_what_the_sink_wrote_without_drafts(cql: CassandraSessi
 
 async def test_what_the_sink_adds_during_and_after_a_rebuild_is_in_the_context(redis: Redis, conversation: str) -> None:
     contexts = RedisContexts(redis, PromptSettings())
-    sink = SinkContexts(redis, messages_max=3, ttl_s=60)
+    sink = SinkContexts(redis, CassandraSinkSettings(context_messages_max=3, context_ttl_s=60))
     messages = [stored(seq, user(f"message {seq}")) for seq in (10, 20, 30, 40)]
     token = await contexts.begin_rebuild([conversation])
     await sink.refresh([ContextUpdate(conversation, (messages[2],))], ())
@@ -128,6 +129,8 @@ async def test_what_the_sink_adds_during_and_after_a_rebuild_is_in_the_context(r
 async def test_a_context_that_the_sink_dropped_is_not_published(redis: Redis, conversation: str) -> None:
     contexts = RedisContexts(redis, PromptSettings())
     token = await contexts.begin_rebuild([conversation])
-    await SinkContexts(redis, messages_max=3, ttl_s=60).refresh([], [conversation])
+    await SinkContexts(redis, CassandraSinkSettings(context_messages_max=3, context_ttl_s=60)).refresh(
+        [], [conversation]
+    )
     await contexts.finish_rebuild(token, {conversation: [stored(10, user("stale"))]})
     assert await contexts.read([conversation]) == {}

@@ -144,6 +144,22 @@ async def test_a_redis_that_does_not_answer_leaves_a_debt_and_the_answer_persist
     await nobody.aclose()
 
 
+async def test_a_redis_that_stands_still_is_given_up_and_leaves_nothing_in_the_connection(
+    real: Real, servers: Stack
+) -> None:
+    await real.warm()
+    pid = servers.part("redis").pid
+    assert pid is not None
+    real.log.add(*answer(1, "x", conversation=real.conversation))
+    with stopped(pid):
+        await real.take_all()
+    assert len(real.log.appended) == 1
+    await real.sink.repay_contexts()
+    assert await real.redis.get(f"absent:{real.conversation}") is None
+    assert not await real.redis.exists(hot_context(real.conversation))
+    assert real.sink.safe_position(PARTITION, 4) == 4
+
+
 async def test_a_cassandra_that_stands_still_is_retryable_and_then_goes_on(real: Real, servers: Stack) -> None:
     real.log.add(*answer(1, "x", conversation=real.conversation))
     pid = servers.part("cassandra").pid

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas.events import Decision
 from stream_processors.moderation.core import ModerationSettings
-from stream_processors.moderation.normalise import fold
+from stream_processors.moderation.normalise import fold, words
 from stream_processors.moderation.policy import Policy
 from stream_processors.moderation.ruleset import Action, DenyRule, PatternRule, PiiKind, RuleSet
 from stream_processors.moderation.toml_rules import load_policy, load_rules
@@ -176,9 +176,11 @@ def test_folding_is_stable(text: str) -> None:
     assert fold(fold(text)) == fold(text)
 
 
-@given(
-    st.text(alphabet=st.characters(exclude_categories=["L", "N", "M", "Cf", "Cs"]), max_size=20), st.text(max_size=30)
-)
+# Some symbols are letters once they are folded (a parenthesised a, a trade mark): those are words, not gaps.
+GAPS = st.characters(exclude_categories=["L", "N", "M", "Cf", "Cs"]).filter(lambda sign: not words(fold(sign)))
+
+
+@given(st.text(alphabet=GAPS, max_size=20), st.text(max_size=30))
 def test_what_stands_around_a_denied_phrase_does_not_hide_it(gap: str, before: str) -> None:
     assert blocks(f"{before} turnstream{gap} blocked {gap}phrase .")
 
