@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from tests.support.full_stack import MODEL, FullStack, StreamedTurn, eventually
+from tests.support.full_stack import MODEL, FullStack, StreamedTurn, eventually, stored_answer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -20,10 +20,7 @@ LONG: list[ChatCompletionMessageParam] = [{"role": "user", "content": "[[demo to
 async def begun(client: AsyncOpenAI, **fields: Any) -> tuple[AsyncStream[ChatCompletionChunk], StreamedTurn]:
     """A long answer of which the client has read the first text."""
     stream = await client.chat.completions.create(model=MODEL, messages=LONG, stream=True, extra_body=fields)
-    turn = StreamedTurn()
-    while not turn.text:
-        turn.chunks.append(await anext(stream))
-    return stream, turn
+    return stream, await StreamedTurn().read(stream, until="This")
 
 
 async def cancel(client: AsyncOpenAI, completion_id: str) -> dict[str, Any]:
@@ -50,7 +47,7 @@ async def test_cancel_ends_the_answer_and_the_generation(turnstream: FullStack, 
         "cancelled": True,
     }
     async with asyncio.timeout(5):
-        turn.chunks += [chunk async for chunk in stream]
+        await turn.read(stream)
     assert turn.finish_reasons == ["stop"]
     assert turn.chunks[-1].model_dump()["cancelled"] == "client"
     usage = await bill(turnstream, turn.turn_id)
@@ -61,7 +58,7 @@ async def test_cancel_ends_the_answer_and_the_generation(turnstream: FullStack, 
 
 async def test_only_its_owner_may_cancel(turnstream: FullStack, client: AsyncOpenAI) -> None:
     stream, turn = await begun(client)
-    async with turnstream.client(turnstream.create_key("free", "mallory")) as mallory:
+    async with turnstream.client(await turnstream.new_key("free", "mallory")) as mallory:
         with pytest.raises(openai.NotFoundError) as caught:
             await cancel(mallory, turn.id)
     assert caught.value.code == "completion_not_found"
@@ -90,11 +87,4 @@ async def test_leaving_a_stored_answer_lets_it_end_in_the_history(client: AsyncO
     )
     conversation_id = (await anext(stream)).model_dump()["conversation_id"]
     await stream.close()
-
-    async def answered() -> str | None:
-        page = await client.get(f"/conversations/{conversation_id}/items", cast_to=dict[str, Any])
-        answer = page["data"][0] if page["data"] else {"role": None}
-        done = answer["role"] == "assistant" and answer["status"] == "completed"
-        return answer["content"][0]["text"] if done else None
-
-    assert (await eventually(answered) or "").endswith(" 58 59 60")
+    assert (await stored_answer(client, conversation_id)).endswith(" 58 59 60")

@@ -32,7 +32,7 @@ async def ask_stored(client: AsyncOpenAI, text: str, conversation_id: str | None
     """One streamed turn of a stored conversation; returns the conversation's id."""
     where = {"conversation_id": conversation_id} if conversation_id else {"store": True}
     stream = await client.chat.completions.create(model=MODEL, messages=user(text), stream=True, extra_body=where)
-    turn = StreamedTurn([chunk async for chunk in stream])
+    turn = await StreamedTurn().read(stream)
     (found,) = {chunk.model_dump()["conversation_id"] for chunk in turn.chunks}
     return found, turn
 
@@ -94,7 +94,7 @@ async def test_a_stateless_turn_leaves_nothing_behind(turnstream: FullStack, cli
 
 async def test_a_foreign_conversation_does_not_exist(turnstream: FullStack, client: AsyncOpenAI) -> None:
     conversation_id, _ = await ask_stored(client, "This is mine.")
-    async with turnstream.client(turnstream.create_key("free", "eve")) as eve:
+    async with turnstream.client(await turnstream.new_key("free", "eve")) as eve:
         for foreign in (conversation_id, UNKNOWN, "conv_nonsense"):
             with pytest.raises(openai.NotFoundError) as read:
                 await items(eve, foreign)

@@ -40,7 +40,7 @@ async def stream_turn(client: AsyncOpenAI, text: str, **headers: str) -> Streame
         extra_headers=headers,
         extra_body={"store": True},
     )
-    return StreamedTurn([chunk async for chunk in stream])
+    return await StreamedTurn().read(stream)
 
 
 def event(records: list[LogRecord], topic: str) -> dict[str, Any]:
@@ -83,8 +83,9 @@ async def test_usage_and_verdict_say_what_the_client_saw(turnstream: FullStack, 
 
 
 async def test_a_refused_turn_has_its_verdict_and_no_bill(turnstream: FullStack, client: AsyncOpenAI) -> None:
+    trace_id = secrets.token_hex(16)
     with pytest.raises(openai.BadRequestError) as caught:
-        await stream_turn(client, "turnstream-blocked-phrase")
+        await stream_turn(client, "turnstream-blocked-phrase", traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01")
     turn_id = caught.value.response.headers["x-request-id"].removeprefix("chatcmpl-")
 
     async def decided() -> list[LogRecord]:
@@ -99,23 +100,19 @@ async def test_a_refused_turn_has_its_verdict_and_no_bill(turnstream: FullStack,
         ["demo.phrase"],
     )
     assert not {"usage.events.v1", "inference.requests.fast.v1"} & {record.topic for record in records}
+    assert {record.headers.get("traceparent", "")[3:35] for record in records} == {trace_id}
 
 
 async def test_the_rollups_of_a_user_add_up_to_the_usage(turnstream: FullStack) -> None:
-    async with turnstream.client(turnstream.create_key("free", "rolf")) as client:
+    async with turnstream.client(await turnstream.new_key("free", "rolf")) as client:
         turns = await asyncio.gather(*(stream_turn(client, f"Number {number}") for number in range(3)))
     shown = [turn.chunks[-1].usage for turn in turns]
 
-    async def totals() -> dict[str, int] | None:
-        newest: dict[bytes | None, dict[str, Any]] = {}
-        for record in await turnstream.records():
-            if record.topic == "usage.rollups.v1" and b"|rolf|" in (record.key or b""):
-                newest[record.key] = json.loads(record.value)
-        names = ("turns", "prompt_tokens", "completion_tokens")
-        found = {name: sum(rollup[name] for rollup in newest.values()) for name in names}
-        return found if found["turns"] >= len(turns) else None
+    async def complete() -> dict[str, int] | None:
+        total = await turnstream.rolled_up("rolf")
+        return total if total["turns"] >= len(turns) else None
 
-    assert await eventually(totals) == {
+    assert await eventually(complete) == {
         "turns": 3,
         "prompt_tokens": sum(usage.prompt_tokens for usage in shown if usage),
         "completion_tokens": sum(usage.completion_tokens for usage in shown if usage),
@@ -124,7 +121,7 @@ async def test_the_rollups_of_a_user_add_up_to_the_usage(turnstream: FullStack) 
 
 async def test_keys_and_prompts_stay_out_of_logs_and_keys_off_the_topics(turnstream: FullStack) -> None:
     canary = f"canary{secrets.token_hex(8)}"
-    key = turnstream.create_key("free", "carla")
+    key = await turnstream.new_key("free", "carla")
     async with turnstream.client(key) as client, turnstream.wire(key) as wire:
         turn = await stream_turn(client, f"Do you know {canary}?")
         for text in ("turnstream-blocked-phrase", "[[demo error=invalid error_after=9]]"):

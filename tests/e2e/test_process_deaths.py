@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 from dataclasses import dataclass
-from typing import Any
 
 import httpx2
 import openai
@@ -12,7 +11,7 @@ import pytest
 from openai import AsyncOpenAI, AsyncStream
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from tests.support.full_stack import MODEL, RECOVERY_SECONDS_MAX, FullStack, StreamedTurn, eventually
+from tests.support.full_stack import MODEL, RECOVERY_SECONDS_MAX, FullStack, StreamedTurn, eventually, stored_answer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -37,21 +36,13 @@ class Running:
         found: str = self.turn.chunks[0].model_dump()["conversation_id"]
         return found
 
-    async def read_on(self) -> None:
-        """Read to the end. Raises what the SDK raises when the stream breaks."""
-        async for chunk in self.stream:
-            self.turn.chunks.append(chunk)
-
 
 async def begin(client: AsyncOpenAI) -> Running:
     question: ChatCompletionMessageParam = {"role": "user", "content": f"[[demo tokens={TOKENS} gap_ms=25]] Count."}
     stream = await client.chat.completions.create(
         model=MODEL, messages=[question], stream=True, extra_body={"store": True}
     )
-    running = Running(stream, StreamedTurn())
-    while READ_BEFORE not in running.turn.text:
-        running.turn.chunks.append(await anext(stream))
-    return running
+    return Running(stream, await StreamedTurn().read(stream, until=READ_BEFORE))
 
 
 async def ask(client: AsyncOpenAI, conversation_id: str) -> str:
@@ -65,28 +56,16 @@ async def ask(client: AsyncOpenAI, conversation_id: str) -> str:
     return completion.choices[0].message.content or ""
 
 
-async def stored_answer(client: AsyncOpenAI, conversation_id: str) -> str:
-    """The newest message, once it is a complete answer."""
-
-    async def found() -> str | None:
-        page = await client.get(f"/conversations/{conversation_id}/items", cast_to=dict[str, Any])
-        newest = page["data"][0] if page["data"] else None
-        done = newest and newest["role"] == "assistant" and newest["status"] == "completed"
-        return newest["content"][0]["text"] if newest and done else None
-
-    return await eventually(found, RECOVERY_SECONDS_MAX) or ""
-
-
 @pytest.mark.parametrize("part", ["processors", "inference", "sink", "windows"])
-async def test_an_answer_survives_a_process_behind_the_edge(
-    turnstream: FullStack, client: AsyncOpenAI, part: str
-) -> None:
-    running = await begin(client)
-    old_pid = turnstream.send_signal(part, signal.SIGKILL)
-    await running.read_on()
-    assert (running.turn.text, running.turn.finish_reasons) == (ANSWER, ["stop"])
-    assert await stored_answer(client, running.conversation_id) == ANSWER
-    assert "I remember this conversation (2 messages" in await ask(client, running.conversation_id)
+async def test_an_answer_survives_a_process_behind_the_edge(turnstream: FullStack, part: str) -> None:
+    user = f"user-of-{part}"
+    async with turnstream.client(await turnstream.new_key("free", user)) as client:
+        running = await begin(client)
+        old_pid = turnstream.send_signal(part, signal.SIGKILL)
+        await running.turn.read(running.stream)
+        assert (running.turn.text, running.turn.finish_reasons) == (ANSWER, ["stop"])
+        assert await stored_answer(client, running.conversation_id, RECOVERY_SECONDS_MAX) == ANSWER
+        assert "I remember this conversation (2 messages" in await ask(client, running.conversation_id)
     await turnstream.replaced(part, old_pid)
     records = await turnstream.records_of(running.turn.turn_id)
     # What is given again after a death may be billed again, but only unchanged.
@@ -95,16 +74,22 @@ async def test_an_answer_survives_a_process_behind_the_edge(
     assert (usage["finish_reason"], usage["usage"]["completion_tokens"]) == ("stop", TOKENS)
     assert usage["attempt"] == (2 if part == "inference" else 1)
 
+    async def both_turns_counted() -> bool:
+        return (await turnstream.rolled_up(user))["turns"] >= 2
+
+    await eventually(both_turns_counted, RECOVERY_SECONDS_MAX)
+    assert (await turnstream.rolled_up(user))["turns"] == 2
+
 
 async def test_an_answer_survives_its_edge(turnstream: FullStack) -> None:
     async with turnstream.client() as client:
         running = await begin(client)
         old_pid = turnstream.send_signal("edge", signal.SIGKILL)
         with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
-            await running.read_on()
+            await running.turn.read(running.stream)
     await turnstream.replaced("edge", old_pid)
     async with turnstream.client() as client:
-        assert await stored_answer(client, running.conversation_id) == ANSWER
+        assert await stored_answer(client, running.conversation_id, RECOVERY_SECONDS_MAX) == ANSWER
         assert "I remember this conversation (2 messages" in await ask(client, running.conversation_id)
 
 
@@ -120,7 +105,7 @@ async def test_an_edge_that_is_asked_to_stop_ends_its_streams_first(turnstream: 
         assert await eventually(refused) == "not ready"
         with pytest.raises(openai.InternalServerError) as caught:
             await ask(client, running.conversation_id)
-        await running.read_on()
+        await running.turn.read(running.stream)
     assert (caught.value.status_code, caught.value.code) == (503, "server_shutting_down")
     assert (running.turn.text, running.turn.finish_reasons) == (ANSWER, ["stop"])
     await turnstream.replaced("edge", old_pid)

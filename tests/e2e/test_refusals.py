@@ -45,7 +45,7 @@ async def test_no_key_is_401(turnstream: FullStack) -> None:
 
 @pytest.mark.parametrize("model", ["gpt-4", "turnstream-capable"])
 async def test_a_model_that_is_unknown_or_not_in_the_plan_is_404(turnstream: FullStack, model: str) -> None:
-    async with turnstream.client(turnstream.create_key("free", "frida")) as client:
+    async with turnstream.client(await turnstream.new_key("free", "frida")) as client:
         with pytest.raises(openai.NotFoundError) as caught:
             await client.chat.completions.create(model=model, messages=ASK)
     assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
@@ -116,7 +116,7 @@ async def test_routes_that_are_none(turnstream: FullStack, method: str, path: st
 
 
 async def test_parallel_turns_beyond_the_requests_quota_are_429(turnstream: FullStack) -> None:
-    async with turnstream.client(turnstream.create_key("tiny", "tim")) as client:
+    async with turnstream.client(await turnstream.new_key("tiny", "tim")) as client:
         calls = [client.chat.completions.create(model=MODEL, messages=ASK) for _ in range(4 * REQUESTS_OF_TINY)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
     answers = [one for one in outcomes if isinstance(one, ChatCompletion)]
@@ -132,7 +132,7 @@ async def test_parallel_turns_beyond_the_requests_quota_are_429(turnstream: Full
 
 
 async def test_the_tokens_quota_is_settled_by_what_was_used(turnstream: FullStack) -> None:
-    async with turnstream.client(turnstream.create_key("meagre", "mia")) as client:
+    async with turnstream.client(await turnstream.new_key("meagre", "mia")) as client:
         with pytest.raises(openai.RateLimitError) as too_large:
             await client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=400)
         first = await client.chat.completions.with_raw_response.create(model=MODEL, messages=ASK, max_tokens=250)
@@ -165,8 +165,7 @@ async def test_a_model_that_fails_in_the_middle_raises_after_the_text(client: As
     )
     turn = StreamedTurn()
     with pytest.raises(openai.APIError) as caught:
-        async for chunk in stream:
-            turn.chunks.append(chunk)
+        await turn.read(stream)
     assert caught.value.code == "upstream_rejected"
     assert turn.text.startswith("This is the built-in demonstration model")
     assert turn.finish_reasons == []
@@ -194,7 +193,7 @@ async def test_a_model_that_is_away_for_a_moment_is_not_noticed(client: AsyncOpe
     stream = await client.chat.completions.create(
         model=MODEL, messages=demo("tokens=40 gap_ms=5 error=unavailable error_after=20"), stream=True
     )
-    turn = StreamedTurn([chunk async for chunk in stream])
+    turn = await StreamedTurn().read(stream)
     # After its introduction the model counts its tokens, so a lost or repeated one shows.
     assert turn.text.endswith("".join(f" {number}" for number in range(18, 41)))
     assert turn.finish_reasons == ["stop"]

@@ -1,7 +1,6 @@
 """One turn through the whole pipeline, as an unmodified OpenAI client sees it."""
 
 import json
-from collections.abc import AsyncIterator
 
 import httpx2
 import openai
@@ -10,6 +9,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests.support.full_stack import HEARTBEAT_SECONDS, MODEL, FullStack, StreamedTurn
+from tests.support.ping_counter import PingCounter
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -25,7 +25,7 @@ async def test_a_stream_is_role_text_finish_reason_and_usage(client: AsyncOpenAI
     stream = await client.chat.completions.create(
         model=MODEL, messages=ASK, stream=True, stream_options={"include_usage": True}
     )
-    turn = StreamedTurn([chunk async for chunk in stream])
+    turn = await StreamedTurn().read(stream)
     first, *texts, last, usage = turn.chunks
     assert (first.choices[0].delta.role, first.choices[0].delta.content) == ("assistant", "")
     assert len(texts) > 5
@@ -95,27 +95,6 @@ async def test_models_are_listed_and_shown(client: AsyncOpenAI) -> None:
         await client.models.retrieve("gpt-4")
 
 
-class PingCounter(httpx2.AsyncBaseTransport):
-    """Counts heartbeats below the SDK."""
-
-    def __init__(self) -> None:
-        self.pings = 0
-        self._transport = httpx2.AsyncHTTPTransport()
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await self._transport.handle_async_request(request)
-        return httpx2.Response(response.status_code, headers=response.headers, content=self._counted(response))
-
-    async def _counted(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        async for piece in response.aiter_raw():
-            self.pings += piece.count(b": ping")
-            yield piece
-        await response.aclose()
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
-
-
 async def test_ten_minutes_of_heartbeats_do_not_disturb_the_client(turnstream: FullStack) -> None:
     # Ten minutes of silence are 60 heartbeats of 10 s; here a heartbeat is shorter, and their number the same.
     silence_ms = round(75 * HEARTBEAT_SECONDS * 1000)
@@ -123,7 +102,7 @@ async def test_ten_minutes_of_heartbeats_do_not_disturb_the_client(turnstream: F
     counter = PingCounter()
     async with turnstream.client().with_options(http_client=httpx2.AsyncClient(transport=counter)) as client:
         stream = await client.chat.completions.create(model=MODEL, messages=[question], stream=True)
-        turn = StreamedTurn([chunk async for chunk in stream])
+        turn = await StreamedTurn().read(stream)
     assert counter.pings >= 60
     assert turn.finish_reasons == ["stop"]
     assert turn.text.endswith("becomes a real answer.")

@@ -3,27 +3,30 @@
 import asyncio
 import json
 import os
-import re
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
+from producers.ingest.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from tests.support.topic_scan import LogRecord, read_topics
 from turnstream.local_stack.parts import PartState
 from turnstream.local_stack.plan import StackOptions
 from turnstream.local_stack.processes import PROCESSES, OurProcess
 from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
+from turnstream.stores.api_keys import ApiKeyRow, create_key_row
+from turnstream.stores.cassandra import CassandraSettings, open_session
 
 MODEL: Final = "turnstream-fast"
 COMMAND_SECONDS_MAX: Final = 60.0
@@ -58,7 +61,6 @@ SETTINGS: Final[Mapping[str, str]] = {
     "TURNSTREAM_LOG__LEVEL": "debug",
 }
 
-_KEY: Final = re.compile(r"ts(-[a-z2-7]+){3}")
 _T = TypeVar("_T")
 
 
@@ -67,6 +69,16 @@ class StreamedTurn:
     """What a client saw of one streamed turn so far."""
 
     chunks: list[ChatCompletionChunk] = field(default_factory=list)
+
+    async def read(self, stream: AsyncIterator[ChatCompletionChunk], until: str | None = None) -> Self:
+        """Read on to the end, or until the answer contains ``until``. Raises what the stream raises."""
+        # Not `async for`: left early, that closes the stream.
+        while until is None or until not in self.text:
+            try:
+                self.chunks.append(await anext(stream))
+            except StopAsyncIteration:
+                break
+        return self
 
     @property
     def id(self) -> str:
@@ -147,12 +159,25 @@ class FullStack:
             check=False,
         )
 
-    def create_key(self, plan: str, user: str) -> str:
-        """A new key, made as an operator makes one."""
-        made = self.command("keys", "create", "--plan", plan, "--user", user, "--tenant", "acme", "--label", "e2e")
-        if made.returncode != 0 or not _KEY.fullmatch(made.stdout.strip()):
-            raise AssertionError(f"keys create: exit code {made.returncode}: {made.stderr}")
-        return made.stdout.strip()
+    async def new_key(self, plan: str, user: str) -> str:
+        """A key of a new user of the tenant ``acme``, written where ``turnstream keys create`` writes it."""
+        key = make_api_key(secrets.token_bytes(KEY_ENTROPY_BYTES))
+        row = ApiKeyRow(
+            key_hash=key_hash(key, self._pepper()),
+            key_id=key.key_id,
+            tenant_id="acme",
+            user_id=user,
+            plan=plan,
+            label="e2e",
+            created_at_ms=time.time_ns() // 1_000_000,
+        )
+        host, port = self.stack.endpoints.cassandra or ("", 0)
+        async with open_session(CassandraSettings(contact_points=(host,), port=port)) as cql:
+            await create_key_row(cql, row)
+        return key.text
+
+    def _pepper(self) -> bytes:
+        return Path(self.stack.environment()["TURNSTREAM_SECRETS__API_KEY_PEPPER_FILE"]).read_bytes().strip()
 
     async def records(self) -> list[LogRecord]:
         """Every record of every topic, as it lies on the broker now."""
@@ -161,6 +186,15 @@ class FullStack:
     async def records_of(self, turn_id: str) -> list[LogRecord]:
         """Every record that belongs to a turn."""
         return [record for record in await self.records() if record.turn_id == turn_id]
+
+    async def rolled_up(self, user: str) -> dict[str, int]:
+        """What the newest rollups of a user's minutes add up to: turns, prompt_tokens, completion_tokens."""
+        newest: dict[bytes | None, dict[str, Any]] = {}
+        for record in await self.records():
+            if record.topic == "usage.rollups.v1" and f"|{user}|".encode() in (record.key or b""):
+                newest[record.key] = json.loads(record.value)
+        names = ("turns", "prompt_tokens", "completion_tokens")
+        return {name: sum(rollup[name] for rollup in newest.values()) for name in names}
 
     def pid(self, part: str) -> int:
         """The process id of a part that runs."""
@@ -193,6 +227,19 @@ async def eventually(probe: Callable[[], Awaitable[_T]], seconds_max: float = SE
             raise AssertionError(f"not within {seconds_max} s; the last answer was {found!r}")
         await asyncio.sleep(POLL_SECONDS)
     return found
+
+
+async def stored_answer(client: AsyncOpenAI, conversation_id: str, seconds_max: float = SETTLE_SECONDS_MAX) -> str:
+    """The newest message of a conversation, as soon as it is a complete answer."""
+
+    async def complete() -> str | None:
+        page = await client.get(f"/conversations/{conversation_id}/items", cast_to=dict[str, Any])
+        for newest in page["data"][:1]:
+            if (newest["role"], newest["status"]) == ("assistant", "completed"):
+                return str(newest["content"][0]["text"])
+        return None
+
+    return await eventually(complete, seconds_max) or ""
 
 
 def command_environment(home: Path) -> dict[str, str]:
