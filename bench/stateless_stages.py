@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -69,17 +68,19 @@ def submitted(credential: Credential) -> Outgoing:
 async def measure(settings: Settings, key: str, turns: int) -> dict[str, float]:
     """Fill the log, run the stages over it, and stop them."""
     parsed = parse_api_key(key)
-    assert parsed is not None
+    if parsed is None:
+        raise SystemExit("the stack gave no development key")
     credential = Credential(key_hash=key_hash(parsed, settings.pepper_bytes))
     async with KafkaProducer(settings.kafka) as producer, KafkaLogReader(settings.kafka) as reader:
         for _ in range(0, turns, BATCH_RECORDS):
             await producer.append([submitted(credential) for _ in range(BATCH_RECORDS)])
-        process = subprocess.Popen([sys.executable, "-m", "turnstream", "run", "processors", "--only", STAGES])
+        command = (sys.executable, "-m", "turnstream", "run", "processors", "--only", STAGES)
+        process = await asyncio.create_subprocess_exec(*command)
         try:
             return await _watch(reader, settings, process.pid, turns)
         finally:
             process.terminate()
-            process.wait()
+            await process.wait()
 
 
 async def _watch(reader: KafkaLogReader, settings: Settings, pid: int, turns: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ import structlog
 
 from consumers.dead_letter import explain
 from consumers.intake import Intake
-from consumers.records import next_positions, outgoing, receive_all
+from consumers.records import next_positions, outgoing, receive_all, to_process
 from consumers.work import BatchWork
 from schemas.errors import Fatal, Malformed, Retryable
 from schemas.ports import Outcome, Outgoing, Received, Record, TopicPartition
@@ -43,6 +43,13 @@ class BatchLoop:
     async def _step(self, records: Sequence[Record]) -> None:
         work = self._work
         started_s = work.environment.monotonic_s()
+        given, records = len(records), to_process(records)
+        if given > len(records):
+            work.metrics.count(
+                "turnstream_records_total", given - len(records), stage=work.stage, outcome="carried_before"
+            )
+        if not records:
+            return
         decoded = receive_all(work.source, records)
         poison = [(record, got) for record, got in zip(records, decoded, strict=True) if isinstance(got, Malformed)]
         batch = [got for got in decoded if not isinstance(got, Malformed)]

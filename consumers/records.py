@@ -29,10 +29,17 @@ def receive_all(source: Topic, records: Sequence[Record]) -> list[Received[Any] 
 def outgoing(emit: Emit, cause: Received[Any]) -> Outgoing:
     """The record of ``emit``. Trace context and the replay mark of what caused it are passed on."""
     written = serde.event_headers(emit.topic, emit.turn_id, cause.traceparent)
+    if emit.carried:
+        written = (*written, (headers.CARRIED, b"1"))
     for name, value in cause.record.headers:
         if name == headers.REPLAY:
             written = (*written, (name, value))
     return Outgoing(emit.topic.name, emit.key.encode(), serde.encode(emit.event), written, emit.partition)
+
+
+def to_process(records: Sequence[Record]) -> Sequence[Record]:
+    """Those of ``records`` that this stage has not had in the process that wrote them (``Emit.carried``)."""
+    return [record for record in records if not any(name == headers.CARRIED for name, _ in record.headers)]
 
 
 def next_positions(records: Sequence[Record]) -> dict[TopicPartition, int]:

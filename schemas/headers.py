@@ -10,6 +10,7 @@ SCHEMA: Final = "schema"
 TRACEPARENT: Final = "traceparent"
 ATTEMPT: Final = "attempt"
 REPLAY: Final = "replay"
+CARRIED: Final = "carried"
 # On dead letters: where the record came from and why it is here.
 DLQ_TOPIC: Final = "dlq-topic"
 DLQ_PARTITION: Final = "dlq-partition"

@@ -94,6 +94,9 @@ class LogSettings(Section):
 class LoopsSettings(Section):
     """Limits of the consume loops."""
 
+    fuse: bool = Field(
+        default=True, description="Carry turns through all stages of a process at once; false: one hop each."
+    )
     processors: LoopSettings = LoopSettings()
     inference: KeyedSettings = KeyedSettings()
     sink: LoopSettings = LoopSettings()

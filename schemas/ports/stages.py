@@ -20,13 +20,18 @@ class Received(NamedTuple, Generic[EventT]):
 
 
 class Emit(NamedTuple):
-    """An event for the log. ``partition`` is set for the tokens topic alone (``schemas.ids.turn_partition``)."""
+    """An event for the log.
+
+    ``partition`` is set for the tokens topic alone (``schemas.ids.turn_partition``). ``carried`` says that the stage
+    which reads the topic has already had the event, from the process that emits it: it will pass the record over.
+    """
 
     topic: Topic
     key: str
     event: Event
     turn_id: str | None
     partition: int | None = None
+    carried: bool = False
 
 
 Outcome = Sequence[Emit] | Malformed

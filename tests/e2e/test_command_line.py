@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,11 +137,13 @@ async def ask(client: AsyncOpenAI) -> openai.AuthenticationError | None:
 
 @pytest.fixture
 def marked_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A home of its own, and a mark that every process started with it bears; none of them outlives the test."""
-    environment = command_environment(tmp_path / "home") | {MARK: secrets.token_hex(8)}
+    """A home of its own, and a mark that every process started with it bears; nothing of it outlives the test."""
+    home = tmp_path / "home"
+    environment = command_environment(home) | {MARK: secrets.token_hex(8)}
     yield environment
     for process in marked(environment[MARK]):
         process.send_signal(signal.SIGKILL)
+    shutil.rmtree(home)
 
 
 def marked(mark: str) -> list[psutil.Process]:

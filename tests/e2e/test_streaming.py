@@ -22,8 +22,9 @@ ANSWER = (
 
 
 async def test_a_stream_is_role_text_finish_reason_and_usage(client: AsyncOpenAI) -> None:
+    unhurried: ChatCompletionMessageParam = {"role": "user", "content": "[[demo gap_ms=20]] What is an event log?"}
     stream = await client.chat.completions.create(
-        model=MODEL, messages=ASK, stream=True, stream_options={"include_usage": True}
+        model=MODEL, messages=[unhurried], stream=True, stream_options={"include_usage": True}
     )
     turn = await StreamedTurn().read(stream)
     first, *texts, last, usage = turn.chunks

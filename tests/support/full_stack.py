@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
+from unittest.mock import patch
 
 import httpx2
 from openai import AsyncOpenAI, OpenAI
@@ -60,6 +62,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "TURNSTREAM_WINDOWS__SESSION_TIMEOUT_S": "6",
     "TURNSTREAM_LOG__LEVEL": "debug",
 }
+
+# The demonstration model reads these when its server starts; a prompt may still ask for another pace.
+MODEL_PACE: Final[Mapping[str, str]] = {"TURNSTREAM_DEMO_FIRST_TOKEN_MS": "10", "TURNSTREAM_DEMO_GAP_MS": "2"}
 
 _T = TypeVar("_T")
 
@@ -258,13 +263,19 @@ def command_environment(home: Path) -> dict[str, str]:
 
 @contextmanager
 def full_stack(home: Path) -> Iterator[FullStack]:
-    """Everything, ready, in ``home``; gone afterwards, whatever happened in between.
+    """Everything, ready, in ``home``; gone afterwards, whatever happened in between, but for the logs.
 
     Jars are looked for where the environment says (``TURNSTREAM_STACK__JARS``), else in the checkout's own stack.
     """
     settings = StackSettings(home=home, jars=StackSettings().layout().jars)
-    with Stack(settings, StackOptions(processes=tuple(map(_with_settings, PROCESSES)))) as stack:
+    stack = Stack(settings, StackOptions(processes=tuple(map(_with_settings, PROCESSES))))
+    with patch.dict(os.environ, MODEL_PACE):
+        stack.start()
+    try:
         yield FullStack(stack, home)
+    finally:
+        stack.stop()
+        shutil.rmtree(stack.layout.data)
 
 
 def _with_settings(row: OurProcess) -> OurProcess:

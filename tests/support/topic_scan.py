@@ -64,12 +64,13 @@ async def _partitions(bootstrap_servers: str) -> list[TopicPartition]:
 
 
 async def _read_all(consumer: Any, partitions: list[TopicPartition]) -> list[LogRecord]:
-    ends = await consumer.end_offsets(partitions)
-    consumer.assign([partition for partition in partitions if ends[partition]])
+    # Assigned first: a consumer asks for the leaders of its own partitions at once, for those of others in its time.
+    consumer.assign(partitions)
     await consumer.seek_to_beginning()
+    ends = await consumer.end_offsets(partitions)
     found: list[LogRecord] = []
     # Positions, not counts: compaction leaves gaps.
-    while [one for one in consumer.assignment() if await consumer.position(one) < ends[one]]:
+    while [one for one in partitions if await consumer.position(one) < ends[one]]:
         batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_RECORDS_MAX)
         found += [_record(raw) for batch in batches.values() for raw in batch]
     return found

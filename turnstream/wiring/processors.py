@@ -12,12 +12,13 @@ from redis.asyncio import Redis
 from consumers.loop import run_batches
 from consumers.work import BatchWork
 from schemas.errors import Fatal
-from schemas.ports import BatchProcess, Cql, Producer
+from schemas.ports import BatchProcess, Cql
 from stream_processors import topology
 from stream_processors.auth.caching import CachedConversations, CachedKeys
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.cassandra_keys import CassandraKeys
 from stream_processors.auth.stage import Authorize
+from stream_processors.fusion import fuse
 from stream_processors.moderation.stage import Moderate
 from stream_processors.moderation.toml_rules import load_policy
 from stream_processors.prompt.cassandra_history import CassandraHistory
@@ -109,21 +110,21 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
         redis = await open_ports.enter_async_context(open_redis(settings.redis))
         parts = _Parts(process, cql, redis)
+        processes: Mapping[StageRow, BatchProcess] = {row: _MAKERS[row](parts) for row in rows}
+        if settings.loops.fuse:
+            processes = fuse(processes)
         members = [KafkaGroupConsumer(settings.kafka, row.group, (row.source.name,)) for row in rows]
         await asyncio.gather(*(open_ports.enter_async_context(member) for member in members))
         async with asyncio.TaskGroup() as tasks:
             for row, member in zip(rows, members, strict=True):
                 require_loop(process, row.name, member)
-                tasks.create_task(run_batches(_work(row, member, producer, parts), process.stop))
-
-
-def _work(row: StageRow, consumer: KafkaGroupConsumer, producer: Producer, parts: _Parts) -> BatchWork:
-    return BatchWork(
-        stage=row.name,
-        source=row.source,
-        consumer=consumer,
-        producer=producer,
-        metrics=parts.process.metrics,
-        process=_MAKERS[row](parts),
-        settings=parts.process.settings.loops.processors,
-    )
+                work = BatchWork(
+                    stage=row.name,
+                    source=row.source,
+                    consumer=member,
+                    producer=producer,
+                    metrics=process.metrics,
+                    process=processes[row],
+                    settings=settings.loops.processors,
+                )
+                tasks.create_task(run_batches(work, process.stop))

@@ -14,6 +14,7 @@ from schemas.events import Account, Decision, InferenceRequested, ModerationDeci
 from schemas.ids import message_seq
 from schemas.tokens import Cleared, Refused
 from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, TOKENS, TURNS_SUBMITTED, Topic
+from stream_processors.fusion import fuse
 from tests.support.memory_log import MemoryLog
 from tests.support.processor_world import BLOCKED, ProcessorWorld
 from tests.support.turn_events import ACCOUNT, PARTITION, conversation_id, submitted, turn, turn_id, user
@@ -45,18 +46,19 @@ class Chain:
         await self.log.until(lambda: ended() >= count)
 
 
-@pytest.fixture
-async def chain() -> AsyncIterator[Chain]:
+@pytest.fixture(params=[False, True], ids=["a hop each", "fused"])
+async def chain(request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
     made = Chain()
-    async with running(made):
+    async with running(made, fused=request.param):
         yield made
 
 
 @asynccontextmanager
-async def running(chain: Chain) -> AsyncIterator[None]:
+async def running(chain: Chain, *, fused: bool) -> AsyncIterator[None]:
     stop = asyncio.Event()
+    processes = chain.world.processes()
     async with AsyncExitStack() as members, asyncio.TaskGroup() as group:
-        for row, process in chain.world.processes().items():
+        for row, process in (fuse(processes) if fused else processes).items():
             work = BatchWork(
                 stage=row.name,
                 source=row.source,
