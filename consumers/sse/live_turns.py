@@ -16,6 +16,7 @@ from consumers.sse.core import SseSettings, StreamBroken, draining
 from consumers.sse.probe import ReadbackProbe
 from schemas import serde
 from schemas.errors import Fatal, Malformed, Retryable
+from schemas.headers import TRACEPARENT, header
 from schemas.ids import turn_partition
 from schemas.ports import AnswerReader, LogTail, Producer, Record, TopicPartition
 from schemas.stream_state import INITIAL, StreamState, advance
@@ -27,10 +28,11 @@ _LOG: Final = structlog.get_logger(__name__)
 class _LiveTurn:
     """One turn: its state by the fence reducer, and who follows it."""
 
-    __slots__ = ("buffers", "holds", "state")
+    __slots__ = ("buffers", "holds", "state", "traceparent")
 
     def __init__(self) -> None:
         self.state = INITIAL
+        self.traceparent: str | None = None
         self.buffers: list[AnswerBuffer] = []
         self.holds = 0
 
@@ -45,6 +47,7 @@ class _LiveTurn:
         if state is self.state:
             return
         self.state = state
+        self.traceparent = self.traceparent or header(record.headers, TRACEPARENT)
         for buffer in self.buffers:
             buffer.push(event, len(record.value))
 
@@ -114,6 +117,11 @@ class LiveTurns:
         """Where the turn stands, or None for a turn that is not followed here."""
         turn = self._turns.get(turn_id.encode())
         return None if turn is None else turn.state
+
+    def traceparent(self, turn_id: str) -> str | None:
+        """The trace context of a turn that is followed here, as its records carry it."""
+        turn = self._turns.get(turn_id.encode())
+        return None if turn is None else turn.traceparent
 
     def hold(self, turn_id: str) -> None:
         """Keep a followed turn's state when its readers leave, until ``release``."""

@@ -120,7 +120,7 @@ class Answers:
             topic=topic.name,
             key=turn_id.encode(),
             value=serde.encode(event),
-            headers=serde.event_headers(topic, turn_id),
+            headers=serde.event_headers(topic, turn_id, self._turns.traceparent(turn_id)),
             partition=partition,
         )
         await self._producer.append([record])

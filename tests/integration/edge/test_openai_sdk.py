@@ -1,7 +1,6 @@
 """The unmodified openai-python client against the edge on a real socket; only the log is in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx2
 import openai
@@ -14,6 +13,7 @@ from schemas.errors import ErrorBody, ErrorType, Refusal, server_error
 from schemas.events import FinishReason
 from schemas.tokens import Cancelled
 from schemas.topics import TOKENS, TURNS_CANCELLED
+from tests.support.ping_counter import PingCounter
 from tests.unit.ingest.edge_world import OTHER_KEY, SSE, EdgeWorld, Stages, answer_hello, running_edge, until
 
 MODEL = "turnstream-fast"
@@ -166,27 +166,6 @@ async def test_a_failure_in_the_middle_of_a_stream_raises() -> None:
 async def _read_into(seen: list[str], stream: openai.AsyncStream[ChatCompletionChunk]) -> None:
     async for chunk in stream:
         seen += [chunk.choices[0].delta.content or ""]
-
-
-class PingCounter(httpx2.AsyncBaseTransport):
-    """Counts heartbeats on the wire below the SDK."""
-
-    def __init__(self) -> None:
-        self.pings = 0
-        self._transport = httpx2.AsyncHTTPTransport()
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await self._transport.handle_async_request(request)
-        return httpx2.Response(response.status_code, headers=response.headers, content=self._counted(response))
-
-    async def _counted(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        async for piece in response.aiter_raw():
-            self.pings += piece.count(b": ping")
-            yield piece
-        await response.aclose()
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
 
 
 async def test_heartbeats_do_not_disturb_the_sdk() -> None:

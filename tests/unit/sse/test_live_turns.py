@@ -9,7 +9,7 @@ import pytest
 
 from consumers.sse.core import SseSettings, StreamBroken
 from consumers.sse.live_turns import LiveTurns
-from schemas import ids
+from schemas import ids, serde
 from schemas.errors import Fatal, Retryable
 from schemas.events import Turn
 from schemas.ports import Record
@@ -70,6 +70,20 @@ async def test_readers_get_their_own_turn_once_and_in_order() -> None:
             assert texts(events) == ["a", "b"]
             reader.close()
         assert turns.state(one.turn_id) is None
+
+
+async def test_the_trace_of_a_followed_turn_is_that_of_its_records() -> None:
+    log, turn = MemoryLog(), make_turn()
+    trace = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+    fence = AttemptStarted(turn_id=turn.turn_id, attempt=1, owner="one")
+    async with running(live(log)) as turns:
+        reader = turns.open(turn.turn_id)
+        assert turns.traceparent(turn.turn_id) is None
+        headers = serde.event_headers(TOKENS, turn.turn_id, trace)
+        log.put(TOKENS.name, turn.turn_id.encode(), serde.encode(fence), headers, HOME[0])
+        await reader.next_events(1)
+        assert turns.traceparent(turn.turn_id) == trace
+        assert turns.traceparent(make_turn().turn_id) is None
 
 
 async def test_a_silent_turn_gives_nothing_after_the_wait() -> None:
