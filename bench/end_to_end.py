@@ -1,6 +1,6 @@
 """What the pipeline adds to a chat, against the same Triton called directly, in turn, in one run.
 
-    python bench/end_to_end.py [--loads 1,50,200] [--rounds 3] [--turns-min 40]
+    python bench/end_to_end.py [--loads 1,50,200] [--rounds 3] [--turns-min 20]
 
 Each load is a number of clients that ask, read the answer to its end and ask again. The demonstration model answers
 60 tokens, the first after 50 ms and one every 20 ms. ``added`` is the difference of the percentiles of both sides.
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loads", default="1,50,200")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--turns-min", type=int, default=40)
+    parser.add_argument("--turns-min", type=int, default=20)
     options = parser.parse_args()
     shared = StackSettings()
     # The limiter works as ever, it only never says no.
