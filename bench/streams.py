@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 import httptools
 
@@ -61,12 +62,12 @@ class _ChatParser:
     def on_message_complete(self) -> None:
         self.done = True
 
-    def _on_chunk(self, chunk: dict[str, object]) -> None:
-        for choice in chunk.get("choices") or ():  # type: ignore[attr-defined]
+    def _on_chunk(self, chunk: dict[str, Any]) -> None:
+        for choice in chunk.get("choices") or ():
             if text := choice["delta"].get("content"):
                 self._streamed.add(text)
         if usage := chunk.get("usage"):
-            self._streamed.tokens = usage["completion_tokens"]  # type: ignore[index]
+            self._streamed.tokens = usage["completion_tokens"]
 
 
 async def through_edge(address: tuple[str, int], key: str, model: str, content: str) -> Streamed:

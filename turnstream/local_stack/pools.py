@@ -52,7 +52,9 @@ def pool_environment(engine: Engine, port: int | None, environ: Mapping[str, str
     if engine is Engine.TRITON:
         return _for_both({"BACKEND": "triton", "URL": f"{LOOPBACK}:{port}"})
     if engine is Engine.DEMO_UPSTREAM:
-        return _for_both({"BACKEND": "openai", "URL": f"http://{LOOPBACK}:{port}/v1"})
+        # It continues a broken answer like the Triton model does.
+        demo = {"BACKEND": "openai", "URL": f"http://{LOOPBACK}:{port}/v1", "CONTINUES_PREFIX": "true"}
+        return _for_both(demo)
     if environ.get(UPSTREAM_URL):
         named = {name: environ.get(f"TURNSTREAM_UPSTREAM__{theirs}") for theirs, name in _UPSTREAM_SETTINGS.items()}
         return _for_both({"BACKEND": "openai"} | {name: value for name, value in named.items() if value})

@@ -100,6 +100,7 @@ def test_pools_point_at_the_engine_that_was_started() -> None:
     assert triton["TURNSTREAM_POOLS__FAST__URL"] == "127.0.0.1:18001"
     demo = pool_environment(Engine.DEMO_UPSTREAM, 18000, {})
     assert demo["TURNSTREAM_POOLS__CAPABLE__URL"] == "http://127.0.0.1:18000/v1"
+    assert demo["TURNSTREAM_POOLS__CAPABLE__CONTINUES_PREFIX"] == "true"
 
 
 def test_what_is_set_for_one_pool_holds_for_both_and_for_itself_first() -> None:
