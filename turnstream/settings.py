@@ -60,7 +60,10 @@ class EdgeSettings(ServerSettings):
 
     port: int = Field(default=8080, ge=0, le=65_535, description="0 takes a free one.")
     home_partitions: tuple[int, ...] = Field(
-        default=(), description="Tokens partitions that this edge reads; empty reads all."
+        default=(), description="Tokens partitions that this edge reads; empty chooses some by chance."
+    )
+    home_partitions_max: int = Field(
+        default=4, ge=1, description="How many it chooses: each costs at every fetch, all carry their share of answers."
     )
     drain_seconds_max: float = Field(default=20, ge=0, description="For open streams to end when the process stops.")
 

@@ -85,5 +85,8 @@ async def _serve(process: Process, ports: IngestPorts, turns: LiveTurns, answers
 
 
 def _home_partitions(settings: Settings) -> tuple[int, ...]:
+    if settings.edge.home_partitions:
+        return settings.edge.home_partitions
     count = settings.topics.partitions_tokens or TOKENS.partitions
-    return settings.edge.home_partitions or tuple(range(count))
+    chosen = secrets.SystemRandom().sample(range(count), min(settings.edge.home_partitions_max, count))
+    return tuple(sorted(chosen))
