@@ -18,6 +18,11 @@ def fuse(processes: Mapping[StageRow, BatchProcess]) -> Mapping[StageRow, BatchP
     return {row: Fused(_chain(row, processes)) for row in processes}
 
 
+def fed_here(rows: Sequence[StageRow]) -> set[StageRow]:
+    """Those of ``rows`` that another of them feeds: fused, they meet mostly records that they had already."""
+    return {row for row in rows if any(row.source in other.sinks for other in rows)}
+
+
 class Fused:
     """The ``BatchProcess`` of the first of several rows, each of which reads a sink of the one before."""
 

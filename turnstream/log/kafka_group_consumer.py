@@ -31,10 +31,12 @@ class KafkaGroupConsumer:
     Use as ``async with KafkaGroupConsumer(settings, group, topics) as consumer``.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str]) -> None:
+    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str], *, lazy: bool = False) -> None:
+        """``lazy``: rather a few large fetches than early ones, for records that nobody waits for."""
         self._settings = settings
         self._group = group
         self._topics = tuple(topics)
+        self._fetch_bytes_min = settings.lazy_fetch_bytes_min if lazy else 1
         self._held: frozenset[TopicPartition] = frozenset()
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
@@ -57,7 +59,7 @@ class KafkaGroupConsumer:
             session_timeout_ms=settings.session_ms_max,
             heartbeat_interval_ms=settings.heartbeat_ms,
             max_poll_interval_ms=settings.poll_interval_ms_max,
-            fetch_min_bytes=1,
+            fetch_min_bytes=self._fetch_bytes_min,
             fetch_max_wait_ms=settings.fetch_wait_ms_max,
             fetch_max_bytes=settings.fetch_bytes_max,
             max_partition_fetch_bytes=settings.fetch_partition_bytes_max,

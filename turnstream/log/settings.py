@@ -27,6 +27,9 @@ class KafkaSettings(BaseModel):
     heartbeat_ms: int = Field(default=1_000, gt=0, description="A member learns of a rebalance by its heartbeat.")
     poll_interval_ms_max: int = Field(default=300_000, gt=0, description="Between two polls of a living member.")
     fetch_wait_ms_max: int = Field(default=500, ge=0, description="Of one long poll; delays a resumed partition.")
+    lazy_fetch_bytes_min: int = Field(
+        default=65_536, ge=1, description="What a lazy member waits for, `fetch_wait_ms_max` at most."
+    )
     fetch_partition_bytes_max: int = Field(default=1_048_576, gt=MAX_RECORD_BYTES)
     fetch_bytes_max: int = Field(default=16_777_216, gt=MAX_RECORD_BYTES)
     batch_bytes_max: int = Field(default=262_144, gt=0, le=MAX_RECORD_BYTES, description="Of one partition's batch.")

@@ -18,7 +18,7 @@ from stream_processors.auth.caching import CachedConversations, CachedKeys
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.cassandra_keys import CassandraKeys
 from stream_processors.auth.stage import Authorize
-from stream_processors.fusion import fuse
+from stream_processors.fusion import fed_here, fuse
 from stream_processors.moderation.stage import Moderate
 from stream_processors.moderation.toml_rules import load_policy
 from stream_processors.prompt.cassandra_history import CassandraHistory
@@ -111,9 +111,14 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         redis = await open_ports.enter_async_context(open_redis(settings.redis))
         parts = _Parts(process, cql, redis)
         processes: Mapping[StageRow, BatchProcess] = {row: _MAKERS[row](parts) for row in rows}
+        # Nobody waits for a settlement, nor for records that were carried on before they were written.
+        patient = {topology.RATE_LIMIT_SETTLE}
         if settings.loops.fuse:
             processes = fuse(processes)
-        members = [KafkaGroupConsumer(settings.kafka, row.group, (row.source.name,)) for row in rows]
+            patient |= fed_here(rows)
+        members = [
+            KafkaGroupConsumer(settings.kafka, row.group, (row.source.name,), lazy=row in patient) for row in rows
+        ]
         await asyncio.gather(*(open_ports.enter_async_context(member) for member in members))
         async with asyncio.TaskGroup() as tasks:
             for row, member in zip(rows, members, strict=True):

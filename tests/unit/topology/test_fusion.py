@@ -8,8 +8,8 @@ from consumers.records import outgoing, to_process
 from schemas.errors import Malformed, Retryable
 from schemas.ports import BatchProcess, Emit, Outcome, Received
 from schemas.topics import TURNS_ADMITTED, TURNS_AUTHORIZED, TURNS_SUBMITTED
-from stream_processors.fusion import fuse
-from stream_processors.topology import AUTH, MODERATION, PROMPT, RATE_LIMIT
+from stream_processors.fusion import fed_here, fuse
+from stream_processors.topology import AUTH, MODERATION, PROMPT, RATE_LIMIT, ROWS
 from tests.support.processor_world import BLOCKED, ProcessorWorld
 from tests.support.turn_events import received, submitted, turn, user
 
@@ -90,3 +90,8 @@ async def test_a_stage_that_waits_for_a_dependency_makes_the_whole_chain_wait() 
     with pytest.raises(Retryable):
         await fuse(processes)[AUTH](BATCH[:1])
     assert PROMPT.source == TURNS_ADMITTED
+
+
+def test_a_row_is_fed_here_only_if_the_one_before_it_is_hosted_too() -> None:
+    assert fed_here(ROWS) == {RATE_LIMIT, PROMPT, MODERATION}
+    assert fed_here([RATE_LIMIT, MODERATION]) == set()
