@@ -14,7 +14,9 @@ PUBLIC_TURN_PREFIX: Final = "chatcmpl-"
 CONVERSATION_PREFIX: Final = "conv_"
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
+# Crockford's digits to those of int(text, 32), which is much faster than a loop; what is no digit becomes "!".
+_NO_DIGIT: Final = "!"
+_TO_DIGITS: Final = dict.fromkeys(range(128), _NO_DIGIT) | str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _TIME_BITS: Final = 48
 _PARTITION_BITS: Final = 16
 _TURN_ENTROPY_BITS: Final = 64
@@ -100,12 +102,10 @@ def _encode(value: int) -> str:
 def _decode(text: str) -> int:
     if len(text) != TURN_ID_CHARS:
         raise ValueError(f"an id has {TURN_ID_CHARS} characters, not {len(text)}")
-    value = 0
-    for character in text:
-        digit = _VALUES.get(character)
-        if digit is None:
-            raise ValueError(f"an id has no character {character!r}")
-        value = (value << 5) | digit
+    digits = text.translate(_TO_DIGITS) if text.isascii() else _NO_DIGIT
+    if _NO_DIGIT in digits:
+        raise ValueError(f"an id has only the characters {_ALPHABET}")
+    value = int(digits, 32)
     if value >> 128:
         raise ValueError("an id is 128 bits")
     return value
