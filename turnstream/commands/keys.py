@@ -3,7 +3,6 @@
 import asyncio
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Final, TypeVar
@@ -16,6 +15,7 @@ from rich.text import Text
 from producers.ingest.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from schemas.errors import Fatal, Retryable
 from schemas.ports import Cql
+from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.running_stack import require_settings
 from turnstream.settings import Settings
@@ -58,7 +58,7 @@ def create(user: User = "dev", tenant: Tenant = "dev", plan: Plan = "free", labe
         user_id=user,
         plan=plan,
         label=label,
-        created_at_ms=_now_ms(),
+        created_at_ms=now_ms(),
     )
     _with_cql(settings, lambda cql: create_key_row(cql, row))
     typer.echo("This key is shown once:", err=True)
@@ -79,8 +79,8 @@ def list_keys() -> None:
 
 def revoke(key_id: KeyId) -> None:
     """Revoke a key. Caches forget it within seconds; answers under way go on. Exit code 4: no such key."""
-    now_ms = _now_ms()
-    revoked = _with_cql(require_settings(), lambda cql: revoke_key_rows(cql, key_id, now_ms, KEYS_LISTED_MAX))
+    revoked_at_ms = now_ms()
+    revoked = _with_cql(require_settings(), lambda cql: revoke_key_rows(cql, key_id, revoked_at_ms, KEYS_LISTED_MAX))
     if not revoked:
         fail("no key has this id; `turnstream keys list` shows them", Exit.NOT_FOUND)
     typer.echo("revoked")
@@ -110,7 +110,3 @@ def _with_cql(settings: Settings, work: Callable[[Cql], Awaitable[_T]]) -> _T:
         fail(str(error), Exit.NOT_RUNNING)
     except Fatal as error:
         fail(str(error))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Final, Self
 
+from turnstream.exception_groups import leaves
 from turnstream.local_stack import state
 from turnstream.local_stack.errors import AlreadyRunningError, StackError
 from turnstream.local_stack.leftovers import end_leftovers
@@ -209,7 +210,7 @@ class Stack:
         try:
             asyncio.run(self._supervise(plan, run_id))
         except BaseExceptionGroup as group:
-            self._fail(next((error for error in _leaves(group) if isinstance(error, StackError)), group))
+            self._fail(next((error for error in leaves(group) if isinstance(error, StackError)), group))
         except BaseException as error:  # noqa: BLE001 - the starting thread re-raises it
             self._fail(error)
 
@@ -227,10 +228,3 @@ class Stack:
         self._failure = error
         if not self._ready.done():
             self._ready.set_exception(error)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

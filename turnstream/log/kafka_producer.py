@@ -9,9 +9,10 @@ from aiokafka.errors import KafkaError
 
 from schemas.errors import OutcomeUnknown
 from schemas.ports import Outgoing
+from turnstream.clocks import now_ms
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import startup_failures
-from turnstream.log.producer_session import Place, ProducerSession, now_ms
+from turnstream.log.producer_session import Place, ProducerSession
 from turnstream.log.record_size import check_size
 from turnstream.log.settings import KafkaSettings
 

@@ -6,7 +6,6 @@ append of many records and many appends of one record cost about the same, witho
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
@@ -233,11 +232,6 @@ class ProducerSession:
         self._pending -= batch.records
         if self._pending == 0:
             self._idle.set()
-
-
-def now_ms() -> int:
-    """Unix milliseconds, for the timestamps of records."""
-    return time.time_ns() // 1_000_000
 
 
 def _put(batch: Batch, record: Outgoing, timestamp_ms: int) -> bool:

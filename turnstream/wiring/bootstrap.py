@@ -1,11 +1,11 @@
 """What must exist before the first process starts: topics, tables and, for development, a key."""
 
 from producers.ingest.api_keys import ApiKey
+from turnstream.clocks import now_ms
 from turnstream.log.kafka_topics import create_topics
 from turnstream.settings import Settings
 from turnstream.stores.cassandra import open_session
 from turnstream.stores.tables import create_tables
-from turnstream.wiring.clocks import now_ms
 from turnstream.wiring.development_key import admit_development_key
 from turnstream.wiring.topics import planned_topics
 

@@ -15,6 +15,7 @@ from schemas.ports import TopicPartition
 from schemas.topics import TOKENS
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.cassandra_keys import CassandraKeys
+from turnstream.clocks import now_ms
 from turnstream.http_server import open_listener, serve
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
@@ -23,7 +24,6 @@ from turnstream.settings import Settings
 from turnstream.stores.cassandra import open_session
 from turnstream.stores.message_pages import CassandraMessagePages
 from turnstream.telemetry.probe_app import ProbeApp
-from turnstream.wiring.clocks import now_ms
 from turnstream.wiring.process import Process
 from turnstream.wiring.topics import require_all_topics
 

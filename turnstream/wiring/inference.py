@@ -16,12 +16,12 @@ from schemas.errors import Fatal
 from schemas.ports import TopicPartition
 from schemas.topics import INFERENCE_REQUESTS, TURNS_CANCELLED
 from stream_processors.moderation.toml_rules import load_policy
+from turnstream.clocks import now_ms
 from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.settings import Settings
-from turnstream.wiring.clocks import now_ms
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
 from turnstream.wiring.topics import require_all_topics

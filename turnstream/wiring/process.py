@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from schemas.errors import Fatal, Retryable
+from turnstream.exception_groups import leaves
 from turnstream.http_server import ServerSettings, open_listener, serve
 from turnstream.settings import Settings
 from turnstream.telemetry.logging import configure_logging
@@ -51,7 +52,7 @@ def run_process(name: str, settings: Settings, work: Work) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_live(Process(name, settings), work))
     except* (Fatal, Retryable, OSError) as group:
-        failures = _leaves(group)
+        failures = leaves(group)
     for error in failures:
         _log.error("process_failed", error=f"{type(error).__name__}: {error}")
     return EXIT_FAILED if failures else 0
@@ -99,10 +100,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop  # noqa: PLC0415 - has no build for Windows
 
     return uvloop.new_event_loop
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

@@ -28,10 +28,10 @@ from stream_processors.prompt.tokenizers_counter import load_counter
 from stream_processors.rate_limit.redis_quota import RedisQuota
 from stream_processors.rate_limit.stage import Admit, Settle
 from stream_processors.topology import StageRow
+from turnstream.clocks import now_ms
 from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.stores.cassandra import open_session
-from turnstream.wiring.clocks import now_ms
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
 from turnstream.wiring.redis_client import open_redis

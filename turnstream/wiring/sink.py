@@ -8,10 +8,10 @@ from consumers.cassandra_sink.stage import persist_answers, run_repayments
 from consumers.loop import run_sink
 from consumers.work import SinkWork
 from schemas.topics import TOKENS
+from turnstream.clocks import now_ms
 from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.stores.cassandra import open_session
-from turnstream.wiring.clocks import now_ms
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
 from turnstream.wiring.redis_client import open_redis
