@@ -29,6 +29,8 @@ def receive_all(source: Topic, records: Sequence[Record]) -> list[Received[Any] 
 def outgoing(emit: Emit, cause: Received[Any]) -> Outgoing:
     """The record of ``emit``. Trace context and the replay mark of what caused it are passed on."""
     written = serde.event_headers(emit.topic, emit.turn_id, cause.traceparent)
+    if emit.tenant is not None:
+        written = (*written, (headers.TENANT, emit.tenant.encode()))
     if emit.carried:
         written = (*written, (headers.CARRIED, b"1"))
     for name, value in cause.record.headers:

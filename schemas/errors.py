@@ -40,7 +40,7 @@ class ErrorType(StrEnum):
 
 
 class ErrorBody(BaseModel):
-    """The inside of OpenAI's error object: ``{"error": {message, type, param, code}}``, all four always present."""
+    """The inside of OpenAI's error object: ``{"error": {message, type, param, code}}``, these four always present."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,6 +48,11 @@ class ErrorBody(BaseModel):
     type: ErrorType
     param: str | None = Field(default=None, description="The request field at fault, if one is.")
     code: str | None = Field(default=None, description="For a program; stable.")
+    active_turn_id: str | None = Field(
+        default=None,
+        exclude_if=lambda turn_id: turn_id is None,
+        description="Public id of the turn that runs in the conversation: attach to it or cancel it.",
+    )
 
 
 class Refusal(BaseModel):
@@ -102,6 +107,36 @@ def conversation_not_found() -> Refusal:
             param="conversation_id",
             code="conversation_not_found",
         ),
+    )
+
+
+def conversation_busy(active_turn_id: str) -> Refusal:
+    """409: the conversation's last turn is not over; ``active_turn_id`` is its public id."""
+    return Refusal(
+        status=409,
+        error=ErrorBody(
+            message="A turn of this conversation is still running. Attach to it, cancel it or wait for its end.",
+            type=ErrorType.CONFLICT,
+            param="conversation_id",
+            code="conversation_busy",
+            active_turn_id=active_turn_id,
+        ),
+    )
+
+
+def idempotency_mismatch() -> Refusal:
+    """422: the key was used for another request."""
+    return invalid_request(
+        "This idempotency key was used for a request with another body. Use a new key for a new request.",
+        code="idempotency_key_reused",
+        status=422,
+    )
+
+
+def storage_unavailable() -> Refusal:
+    """503: the turn needs a store that does not answer; nothing was done."""
+    return unavailable(
+        "The storage of conversations does not answer. Retry shortly.", "storage_unavailable", retry_after_s=5
     )
 
 

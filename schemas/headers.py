@@ -9,6 +9,7 @@ TURN: Final = "turn"
 SCHEMA: Final = "schema"
 TRACEPARENT: Final = "traceparent"
 ATTEMPT: Final = "attempt"
+TENANT: Final = "tenant"
 REPLAY: Final = "replay"
 CARRIED: Final = "carried"
 # On dead letters: where the record came from and why it is here.

@@ -16,12 +16,17 @@ Counter = Literal[
     "turnstream_tokens_total",
     "turnstream_fenced_attempts_total",
     "turnstream_messages_written_total",
+    "turnstream_turns_joined_total",
+    "turnstream_streams_resumed_total",
+    "turnstream_streams_fell_behind_total",
+    "turnstream_dependency_failures_total",
 ]
 Gauge = Literal[
     "turnstream_streams_open",
     "turnstream_turns_in_flight",
     "turnstream_assigned_partitions",
     "turnstream_loop_progress_timestamp_seconds",
+    "turnstream_queue_seconds_predicted",
 ]
 Histogram = Literal[
     "turnstream_batch_seconds",
@@ -55,10 +60,17 @@ METRICS: Final[dict[str, Metric]] = {
     "turnstream_tokens_total": Metric("Tokens generated or read in prompts.", ("pool", "kind")),
     "turnstream_fenced_attempts_total": Metric("Attempts that found another owner or a terminal.", ("pool",)),
     "turnstream_messages_written_total": Metric("Rows written to the messages table.", ("status",)),
+    "turnstream_turns_joined_total": Metric(
+        "Retried requests that met their first turn, by what became of them.", ("outcome",)
+    ),
+    "turnstream_streams_resumed_total": Metric("Streams picked up again, by where from: log or store.", ("source",)),
+    "turnstream_streams_fell_behind_total": Metric("Slow readers sent back to reading the log."),
+    "turnstream_dependency_failures_total": Metric("Times that a stage went on without a dependency.", ("dependency",)),
     "turnstream_streams_open": Metric("Client streams open now."),
     "turnstream_turns_in_flight": Metric("Turns generating now.", ("pool",)),
     "turnstream_assigned_partitions": Metric("Partitions held by this member.", ("stage",)),
     "turnstream_loop_progress_timestamp_seconds": Metric("Unix time of the loop's last turn.", ("stage",)),
+    "turnstream_queue_seconds_predicted": Metric("Expected wait of a new turn for a GPU, as this edge sees it."),
     "turnstream_batch_seconds": Metric("Time to process one batch.", ("stage",), _SECONDS),
     "turnstream_batch_records": Metric("Records in one batch.", ("stage",), _RECORDS),
     "turnstream_http_head_seconds": Metric("From request to the HTTP status line of a turn.", (), _SECONDS),

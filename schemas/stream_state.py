@@ -6,13 +6,15 @@ and duplicate appends there were:
 
 - a fence counts if its attempt is higher than the current one;
 - a delta counts if it is of the current attempt and owner, and its ``seq`` is the next;
-- the first terminal that counts ends the turn; nothing but ``persisted`` counts after it.
+- the first terminal that counts ends the turn; nothing but ``persisted`` counts after it;
+- a refusal does not count once the turn is cleared: it is of a repetition that found other circumstances.
 """
 
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from schemas.tokens import (
+    Attached,
     AttemptStarted,
     Cancelled,
     Cleared,
@@ -61,14 +63,14 @@ def advance(state: StreamState, event: TokenEvent) -> StreamState:
             return replace(state, persisted=event)
         case Finished() | Failed() | Refused() | Cancelled():
             return replace(state, terminal=event)
-        case Probed():
+        case Attached() | Probed():
             return state
         case _:
             assert_never(event)
 
 
 def counts(state: StreamState, event: TokenEvent) -> bool:
-    """Whether ``event`` changes the turn: the three rules above, and no others."""
+    """Whether ``event`` changes the turn: the rules above, and no others."""
     if isinstance(event, Persisted):
         return state.terminal is not None and state.persisted is None
     if state.terminal is not None:
@@ -80,11 +82,11 @@ def counts(state: StreamState, event: TokenEvent) -> bool:
             verdict = event.attempt > state.attempt
         case Failed():
             verdict = event.attempt is None or state.owned_by(event.attempt, event.owner)
-        case Cleared():
+        case Cleared() | Refused():
             verdict = state.cleared is None
-        case Refused() | Cancelled():
+        case Cancelled():
             verdict = True
-        case Probed():
+        case Attached() | Probed():
             verdict = False
         case _:
             assert_never(event)

@@ -30,7 +30,7 @@ class Cleared(Event):
 
 
 class Refused(Event):
-    """Terminal. A stage before inference said no; the HTTP status is still open."""
+    """Terminal, unless the turn is cleared. A stage before inference said no; the HTTP status is still open."""
 
     type: Literal["refused"] = "refused"
     turn_id: str
@@ -106,8 +106,16 @@ class Probed(Event):
     nonce: str
 
 
+class Attached(Event):
+    """A client follows the turn through this edge now: only this edge may find it abandoned. Changes no text."""
+
+    type: Literal["attached"] = "attached"
+    turn_id: str
+    edge_id: str
+
+
 TokenEvent = Annotated[
-    Cleared | Refused | AttemptStarted | Delta | Finished | Failed | Cancelled | Persisted | Probed,
+    Cleared | Refused | AttemptStarted | Delta | Finished | Failed | Cancelled | Persisted | Attached | Probed,
     Field(discriminator="type"),
 ]
 Terminal = Refused | Finished | Failed | Cancelled

@@ -113,7 +113,8 @@ TOKENS: Final = Topic(
     event=TypeAdapter(tokens.TokenEvent),
     key=Key.TURN,
     partitions=64,
-    retention_hours=24,
+    # Longer than an idempotency claim lives: a retry that joins finds its turn on the log.
+    retention_hours=30,
     producer="edge, moderation, inference, cassandra_sink; any stage that refuses",
     groups=("turnstream.cassandra_sink",),
     summary="The answer: clearance or refusal, fences, deltas, one terminal, persisted. Partition: of the turn id.",

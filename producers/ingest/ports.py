@@ -6,17 +6,37 @@ from typing import Literal, Protocol
 from starlette.types import Receive, Send
 
 from schemas.events import Turn
-from schemas.ports import AnswerReader, StoredMessage
+from schemas.ports import AnswerReader, StoredAnswer, StoredMessage
 from schemas.stream_state import StreamState
+from schemas.tokens import Cleared
 
 
 class Answerer(Protocol):
-    """Turns an accepted turn into the HTTP response."""
+    """Writes answers as HTTP responses. Every method writes the whole response and closes what it was given."""
 
     async def answer(
         self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, *, stream: bool, include_usage: bool
     ) -> None:
-        """Write the whole response: head, body, end. Closes ``reader``, whatever happens."""
+        """The response to the request that made ``turn``, or to one that joins it: the whole answer from its start."""
+        ...
+
+    async def resume(
+        self,
+        cleared: Cleared,
+        reader: AnswerReader,
+        receive: Receive,
+        send: Send,
+        *,
+        after: int | None,
+        include_usage: bool,
+    ) -> None:
+        """The rest of a turn's stream, as events with ids: what comes after ``after`` (``Cursor.seq``), or all."""
+        ...
+
+    async def replay(
+        self, stored: StoredAnswer, receive: Receive, send: Send, *, after: int | None, include_usage: bool
+    ) -> None:
+        """The same from the store, for a turn that the log has forgotten."""
         ...
 
 

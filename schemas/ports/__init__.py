@@ -4,11 +4,12 @@ Each port has an in-memory implementation (``tests/support``) and a real one, an
 both pass.
 """
 
-from schemas.ports.edge import AnswerReader, AnswerReaders
+from schemas.ports.edge import AnswerReader, AnswerReaders, Placed, TurnLookup
 from schemas.ports.inference import Generated, InferenceBackend, OutputPolicy, Verdict
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
 from schemas.ports.stores import (
+    ActiveTurns,
     ConversationDirectory,
     Cql,
     Grant,
@@ -17,11 +18,16 @@ from schemas.ports.stores import (
     Owner,
     Quota,
     Reservation,
+    StoredAnswer,
+    StoredAnswers,
     StoredMessage,
+    TurnClaim,
+    TurnClaims,
 )
 from schemas.ports.telemetry import Metrics
 
 __all__ = [
+    "ActiveTurns",
     "AnswerReader",
     "AnswerReaders",
     "BatchProcess",
@@ -43,12 +49,18 @@ __all__ = [
     "Outgoing",
     "OutputPolicy",
     "Owner",
+    "Placed",
     "Producer",
     "Quota",
     "Received",
     "Record",
     "Reservation",
+    "StoredAnswer",
+    "StoredAnswers",
     "StoredMessage",
     "TopicPartition",
+    "TurnClaim",
+    "TurnClaims",
+    "TurnLookup",
     "Verdict",
 ]

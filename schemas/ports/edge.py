@@ -1,19 +1,28 @@
 """The edge: views of turns on their way to clients."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from schemas.tokens import TokenEvent
+from schemas.cursors import Cursor
+from schemas.stream_state import StreamState
+from schemas.tokens import Cleared, TokenEvent
+
+
+class Placed(NamedTuple):
+    """An event of a turn and the offset of its record in the turn's tokens partition."""
+
+    event: TokenEvent
+    offset: int
 
 
 class AnswerReader(Protocol):
     """One client's view of one turn: the records that count, in order, exactly once."""
 
-    async def next_events(self, wait_s: float) -> Sequence[TokenEvent]:
+    async def next_events(self, wait_s: float) -> Sequence[Placed]:
         """The next events, at least one; empty when ``wait_s`` passed without any (time for a heartbeat).
 
-        Raises Retryable when the reader fell too far behind or the process is draining; it may carry the
-        ``refusal`` to show.
+        A client that reads slowly loses nothing: what it has not taken is read from the log again. Raises Retryable
+        when the log cannot be read or the process is draining; it may carry the ``refusal`` to show.
         """
         ...
 
@@ -35,4 +44,29 @@ class AnswerReaders(Protocol):
 
     def open(self, turn_id: str) -> AnswerReader:
         """Follow a turn that has not been submitted yet; call it before submitting."""
+        ...
+
+    async def follow(
+        self, turn_id: str, *, cleared: Cleared | None = None, cursor: Cursor | None = None
+    ) -> AnswerReader:
+        """Follow a turn that any edge submitted, on any partition, from its first record on, then live.
+
+        With ``cursor`` (verified, and then with the turn's ``cleared``) from the record at its offset, that one
+        included; a place that the log does not have (any more) means from the first record. Raises Retryable.
+        """
+        ...
+
+
+class TurnLookup(Protocol):
+    """Turns by their id alone: it says in which partition, and since when."""
+
+    async def find(self, turn_id: str) -> StreamState:
+        """Where the turn stands by the log; the initial state without any record of it.
+
+        Raises Retryable, also when its partition has grown too long to search.
+        """
+        ...
+
+    async def clearance(self, turn_id: str) -> Cleared | None:
+        """The turn's ``cleared``, read no further than to it; None when the log has none. Raises Retryable."""
         ...

@@ -24,6 +24,7 @@ class Emit(NamedTuple):
 
     ``partition`` is set for the tokens topic alone (``schemas.ids.turn_partition``). ``carried`` says that the stage
     which reads the topic has already had the event, from the process that emits it: it will pass the record over.
+    ``tenant`` becomes a header, for readers that share their capacity between tenants before they decode.
     """
 
     topic: Topic
@@ -32,6 +33,7 @@ class Emit(NamedTuple):
     turn_id: str | None
     partition: int | None = None
     carried: bool = False
+    tenant: str | None = None
 
 
 Outcome = Sequence[Emit] | Malformed

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from schemas.events import Account, Message, RateLimits
+from schemas.events import Account, FinishReason, Message, RateLimits, Usage
 
 
 class Cql(Protocol):
@@ -89,4 +89,71 @@ class Quota(Protocol):
 
     async def settle(self, used: Sequence[tuple[Account, str, int]]) -> None:
         """Replace the reserved tokens of (account, turn id) by the tokens really used. Raises Retryable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnClaim:
+    """The turn that an idempotency key stands for. ``request_hash`` is a keyed hash of the request, in hex."""
+
+    turn_id: str
+    conversation_id: str
+    tokens_from: int
+    request_hash: str
+
+
+class TurnClaims(Protocol):
+    """Idempotency keys and their turns. ``scope`` is a keyed hash of tenant, user and key, in hex."""
+
+    async def claim(self, scope: str, wanted: TurnClaim) -> TurnClaim:
+        """The claim that holds ``scope``: ``wanted`` if it was free, else the one that is there.
+
+        Raises Retryable; ``wanted`` may hold it then, or not.
+        """
+        ...
+
+    async def replace(self, scope: str, turn_id: str, wanted: TurnClaim) -> TurnClaim:
+        """The claim that holds ``scope`` now: ``wanted`` if it was that of ``turn_id``. Raises Retryable."""
+        ...
+
+
+class ActiveTurns(Protocol):
+    """Which turns may be running in stored conversations; a hint that outlives its truth, never the other way."""
+
+    async def active(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Per conversation the ids of turns that began and were not ended, oldest first. Raises Retryable."""
+        ...
+
+    async def begin(self, turns: Mapping[str, str]) -> None:
+        """Note turns (turn id -> conversation id), idempotently; notes expire by themselves. Raises Retryable."""
+        ...
+
+    async def end(self, turns: Mapping[str, str]) -> None:
+        """Forget turns (turn id -> conversation id), idempotently. Raises Retryable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A finished, stored turn as the log had it; ``pieces`` are its accepted deltas in order.
+
+    ``finish_reason`` CANCELLED or FAILED says that the answer was cut short.
+    """
+
+    turn_id: str
+    conversation_id: str
+    tenant_id: str
+    user_id: str
+    model: str
+    submitted_at_ms: int
+    pieces: tuple[str, ...]
+    finish_reason: FinishReason
+    usage: Usage | None
+
+
+class StoredAnswers(Protocol):
+    """Answers of stored turns, for when the log has forgotten them."""
+
+    async def find(self, turn_id: str) -> StoredAnswer | None:
+        """The answer of an ended turn, or None when no such turn was stored. Raises Retryable."""
         ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from schemas.tokens import AttemptStarted, Delta, Finished, Persisted, Terminal, TokenEvent
+from schemas.tokens import AttemptStarted, Cleared, Delta, Finished, Persisted, Refused, Terminal, TokenEvent
 from tests.support.fence_simulation import Advance, Turn, continues, counted
 
 
@@ -12,6 +12,7 @@ def violations(turn: Turn) -> list[str]:
     return [
         *_one_ending([event for _, event in events]),
         *_one_text([event for _, event in events]),
+        *_one_decision([event for _, event in events]),
         *_nothing_relied_on_is_lost(turn, {position for position, _ in events}),
     ]
 
@@ -27,6 +28,11 @@ def _one_ending(events: Sequence[TokenEvent]) -> list[str]:
     if not endings and any(isinstance(event, Persisted) for event in events):
         found.append("persisted without a terminal")
     return found
+
+
+def _one_decision(events: Sequence[TokenEvent]) -> list[str]:
+    decisions = [event for event in events if isinstance(event, Cleared | Refused)]
+    return ["cleared and refused, or twice one of them"] if len(decisions) > 1 else []
 
 
 def _one_text(events: Sequence[TokenEvent]) -> list[str]:

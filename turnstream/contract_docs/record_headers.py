@@ -20,6 +20,7 @@ RECORD_HEADERS: Final = (
     HeaderField(headers.TURN, "Id of the turn that the record belongs to."),
     HeaderField(headers.TRACEPARENT, "W3C trace context of the request."),
     HeaderField(headers.ATTEMPT, "How often the record was given to its stage before."),
+    HeaderField(headers.TENANT, "Tenant of the turn, on requests for inference: tenants are served in fair shares."),
     HeaderField(headers.CARRIED, "Present when the stage that reads the topic had the event already, in one process."),
     HeaderField(headers.REPLAY, "Present on replayed records: never billed, never shown to a user."),
 )

@@ -13,6 +13,9 @@ REFUSALS: dict[str, tuple[Callable[[], Refusal], int]] = {
     "model_not_found": (lambda: errors.model_not_found("m"), 404),
     "conversation_not_found": (errors.conversation_not_found, 404),
     "unavailable": (lambda: errors.unavailable("Busy."), 503),
+    "conversation_busy": (lambda: errors.conversation_busy("chatcmpl-x"), 409),
+    "idempotency_mismatch": (errors.idempotency_mismatch, 422),
+    "storage_unavailable": (errors.storage_unavailable, 503),
     "server_error": (lambda: errors.server_error("Ours."), 500),
 }
 
@@ -22,7 +25,12 @@ def test_a_refusal_has_its_status_and_all_of_openais_keys(name: str) -> None:
     make, status = REFUSALS[name]
     refusal = make()
     assert refusal.status == status
-    assert set(refusal.error.model_dump()) == {"message", "type", "param", "code"}
+    assert set(refusal.error.model_dump()) - {"active_turn_id"} == {"message", "type", "param", "code"}
+
+
+def test_a_busy_conversation_names_the_turn_that_runs() -> None:
+    assert errors.conversation_busy("chatcmpl-x").error.model_dump()["active_turn_id"] == "chatcmpl-x"
+    assert "active_turn_id" not in errors.invalid_api_key().error.model_dump()
 
 
 def test_our_capacity_says_when_to_come_back() -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from schemas import stream_state
 from schemas.stream_state import INITIAL, StreamState, advance
-from schemas.tokens import AttemptStarted, Delta, Finished, Persisted, Terminal, TokenEvent
+from schemas.tokens import AttemptStarted, Cleared, Delta, Finished, Persisted, Refused, Terminal, TokenEvent
 from tests.support.fence_checker import violations
 from tests.support.fence_simulation import Action, Landing, Step, Turn, accepted_text, fold, random_program
 
 Counts = Callable[[StreamState, TokenEvent], bool]
 
-SEEDS = range(3_000)
+SEEDS = range(21_000)
 
 programs = st.lists(
     st.builds(Step, st.sampled_from(Action), st.integers(0, 3), st.sampled_from(Landing)), min_size=1, max_size=60
@@ -121,6 +121,18 @@ def second_persisted(state: StreamState, event: TokenEvent) -> bool:
     return isinstance(event, Persisted) or ORIGINAL(state, event)
 
 
+def refused_after_cleared(state: StreamState, event: TokenEvent) -> bool:
+    if isinstance(event, Refused):
+        return state.terminal is None
+    return ORIGINAL(state, event)
+
+
+def second_clearance(state: StreamState, event: TokenEvent) -> bool:
+    if isinstance(event, Cleared):
+        return state.terminal is None
+    return ORIGINAL(state, event)
+
+
 ORIGINAL: Counts = stream_state.counts
 MUTANTS: tuple[Counts, ...] = (
     without_seq,
@@ -132,6 +144,8 @@ MUTANTS: tuple[Counts, ...] = (
     deltas_after_terminal,
     second_terminal,
     second_persisted,
+    refused_after_cleared,
+    second_clearance,
 )
 
 
