@@ -136,12 +136,17 @@ class KeyedLoop:
         consumer = self._work.consumer
         held = consumer.assignment()
         paused = self._paused & held
-        wanted = self._dispatch.overfull(held, paused)
+        wanted = self._dispatch.overfull(held, paused) | self._far_ahead(held)
         if wanted - paused:
             consumer.pause(tuple(wanted - paused))
         if paused - wanted:
             consumer.resume(tuple(paused - wanted))
         self._paused = wanted
+
+    def _far_ahead(self, held: frozenset[TopicPartition]) -> frozenset[TopicPartition]:
+        """Partitions where one slow record holds back the commit of so many that a crash would repeat too much."""
+        limit = self._settings.hold.uncommitted_records_max
+        return frozenset(partition for partition in held if self._watermarks.unfinished(partition) >= limit)
 
     async def _commit_if_due(self) -> None:
         now_s = self._work.environment.monotonic_s()

@@ -72,6 +72,11 @@ class Watermarks:
         if progress is not None:
             progress.finish(offset)
 
+    def unfinished(self, partition: TopicPartition) -> int:
+        """How many records of ``partition`` were given out from its oldest unfinished one on."""
+        progress = self._progress.get(partition)
+        return 0 if progress is None else progress.unfinished
+
     def due(self) -> Mapping[TopicPartition, int]:
         """The positions that moved since they were last committed."""
         return {

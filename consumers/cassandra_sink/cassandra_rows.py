@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow
 from schemas.errors import Retryable
 from schemas.ports import Cql
 
@@ -16,10 +16,15 @@ _CONVERSATION: Final = (
     "INSERT INTO conversations (tenant_id, user_id, conversation_id, last_turn_id, updated_at)"
     " VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
 )
+_TURN: Final = (
+    "INSERT INTO turns (turn_id, conversation_id, tenant_id, user_id, model, answer_seq, piece_chars, finish_reason,"
+    " prompt_tokens, completion_tokens, cached_tokens, submitted_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+)
 
 
 class CassandraRows:
-    """``ConversationRows`` over the tables ``messages`` and ``conversations``.
+    """``ConversationRows`` over the tables ``messages``, ``conversations`` and ``turns``.
 
     The rows of one call are written at once; ``Cql`` bounds how many of them are in flight.
     """
@@ -27,7 +32,12 @@ class CassandraRows:
     def __init__(self, cql: Cql) -> None:
         self._cql = cql
 
-    async def write(self, messages: Sequence[MessageRow], conversations: Sequence[ConversationRow]) -> None:
+    async def write(
+        self,
+        messages: Sequence[MessageRow],
+        conversations: Sequence[ConversationRow],
+        turns: Sequence[TurnRow] = (),
+    ) -> None:
         """Return when all rows are durable. Raises Retryable, in which case any subset may be."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -35,6 +45,8 @@ class CassandraRows:
                     group.create_task(self._cql.execute(_MESSAGE, _message_values(message)))
                 for conversation in conversations:
                     group.create_task(self._cql.execute(_CONVERSATION, _conversation_values(conversation)))
+                for turn in turns:
+                    group.create_task(self._cql.execute(_TURN, _turn_values(turn)))
         except ExceptionGroup as failures:
             _, others = failures.split(Retryable)
             if others is not None:
@@ -62,3 +74,22 @@ def _message_values(row: MessageRow) -> tuple[object, ...]:
 
 def _conversation_values(row: ConversationRow) -> tuple[object, ...]:
     return (row.tenant_id, row.user_id, row.conversation_id, row.last_turn_id, row.updated_at_ms, row.written_us)
+
+
+def _turn_values(row: TurnRow) -> tuple[object, ...]:
+    usage = row.usage
+    return (
+        row.turn_id,
+        row.conversation_id,
+        row.tenant_id,
+        row.user_id,
+        row.model,
+        row.answer_seq,
+        row.piece_chars,
+        row.finish_reason.value,
+        usage.prompt_tokens if usage else None,
+        usage.completion_tokens if usage else None,
+        usage.cached_tokens if usage else None,
+        row.submitted_at_ms,
+        row.written_us,
+    )

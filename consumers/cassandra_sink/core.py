@@ -3,20 +3,20 @@
 A batch is first *planned*; after the plan's effects it is *kept*. A batch that failed half-way is planned again from
 the same state, so nothing is lost and everything done twice is the same twice.
 
-Time is log time: the highest record timestamp that the partition has shown. A turn without a terminal must not keep
-the partition's position back for ever, so after ``turn_held_seconds_max`` of it the turn is *released*: written as
-incomplete and no longer waited for; if its terminal comes after all (before a restart), it is written as if in time.
+Time is log time: the highest record timestamp that the partition has shown. What is held is bounded in number, in
+bytes and in time. A turn beyond a bound is *given up*: written as incomplete and forgotten. So is what a restart did
+not see begin. Nothing is lost by that: a record that may end a turn which is not held whole makes the turn
+*unexplained*, and the batch is planned again with what the log says about it (``recovery``), from its first record.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from consumers.cassandra_sink.turns import HeldTurn, fold, opened_by
-from schemas.headers import REPLAY, header
+from consumers.cassandra_sink.turns import HeldTurn, TextBounds, claims_end, fold, opened_by
 from schemas.ports import Received
-from schemas.stream_state import StreamState
 from schemas.tokens import AttemptStarted, Cancelled, Cleared, Failed, Probed, Refused, TokenEvent
 
 
@@ -29,18 +29,32 @@ class CassandraSinkSettings(BaseModel):
     text_bytes_max: int = Field(
         default=1_000_000, ge=1, description="UTF-8 bytes kept of one answer; the rest is lost to history."
     )
-    turns_held_max: int = Field(
-        default=2_000, ge=1, description="Beyond it the oldest turn is written as incomplete and forgotten."
+    pieces_max: int = Field(
+        default=100_000, ge=1, description="Deltas kept of one answer; the rest is lost to history likewise."
     )
-    held_bytes_max: int = Field(default=64_000_000, ge=1, description="Text of all held turns; beyond it likewise.")
+    turns_held_max: int = Field(
+        default=2_000,
+        ge=1,
+        description="Beyond it the oldest turn is written as incomplete and read again from the log when it ends.",
+    )
+    held_bytes_max: int = Field(
+        default=64_000_000, ge=1, description="Questions and answers of all held turns; beyond it likewise."
+    )
     turn_held_seconds_max: int = Field(
-        default=900, ge=1, description="Log time until a turn without a terminal is released; above any deadline."
+        default=900, ge=1, description="Log time until a turn without a terminal is given up likewise."
     )
     uncleared_seconds_max: int = Field(
         default=30, ge=1, description="Log time until a turn whose clearance never came is forgotten."
     )
-    turns_skipped_max: int = Field(
-        default=20_000, ge=1, description="Ids of finished and stateless turns whose further records are ignored."
+    turns_passed_max: int = Field(
+        default=20_000, ge=1, description="Ids of turns that are over, stateless, refused or given up."
+    )
+    recovery_records_max: int = Field(
+        default=1_000_000, ge=1, description="How far back a turn that ends is looked for; beyond it is not stored."
+    )
+    recovery_batch_records_max: int = Field(default=5_000, ge=1, description="Of one read of the log.")
+    recovery_skew_seconds_max: float = Field(
+        default=10.0, ge=0, description="How much a clock may lag behind that of the edge which made a turn's id."
     )
     contexts_owed_max: int = Field(
         default=20_000, ge=1, description="Hot contexts still to be dropped after the cache failed."
@@ -59,12 +73,15 @@ class Plan:
 
     ``ended``: cleared, stored turns with a terminal; write, refresh the context, say persisted. ``drafts``: as they
     were before this draft. ``given_up``: write as incomplete. ``replayed``: an earlier life of the sink persisted
-    these, perhaps without their hot context: drop it. ``dropped`` counts turns lost to a bound.
+    these, perhaps without their hot context: drop it. ``dropped`` counts turns beyond the bounds on what is held.
+    With ``unexplained`` turns the plan must not be followed: plan again with what the log has of them.
+    ``passed``: turns that are not held; True for those of which no further record counts.
     """
 
     log_time_ms: int
     turns: Mapping[str, HeldTurn]
-    skipped: tuple[str, ...]
+    passed: Mapping[str, bool]
+    unexplained: tuple[str, ...]
     ended: tuple[HeldTurn, ...]
     drafts: tuple[HeldTurn, ...]
     given_up: tuple[HeldTurn, ...]
@@ -72,39 +89,47 @@ class Plan:
     dropped: int
 
 
+Found = Mapping[str, HeldTurn | None]
+NOTHING_FOUND: Final[Found] = {}
+
+
 class PartitionTurns:
     """The turns of one partition of the tokens topic that are not yet stored for good."""
 
     def __init__(self, settings: CassandraSinkSettings) -> None:
         self._settings = settings
+        self._bounds = TextBounds(settings.text_bytes_max, settings.pieces_max)
         self._turns: Mapping[str, HeldTurn] = {}
         # Insertion order is age.
-        self._skipped: dict[str, None] = {}
+        self._passed: dict[str, bool] = {}
         self._owed: dict[str, int] = {}
         self._log_time_ms = 0
 
-    def plan(self, batch: Sequence[Received[TokenEvent]]) -> Plan:
-        """What ``batch``, the partition's next records in log order, asks for. Changes nothing."""
+    def plan(self, batch: Sequence[Received[TokenEvent]], found: Found = NOTHING_FOUND) -> Plan:
+        """What ``batch``, the partition's next records in log order, asks for. Changes nothing.
+
+        ``found``: for turns that an earlier plan of the same batch left unexplained what the log has of them up to the
+        end of the batch, None where it has nothing.
+        """
         log_time_ms = max((received.record.timestamp_ms for received in batch), default=0)
         log_time_ms = max(log_time_ms, self._log_time_ms)
-        turns = dict(self._turns)
-        skipped = self._fold_into(turns, batch)
-        gone = [turn_id for turn_id, turn in turns.items() if turn.ended]
-        gone_turns = [turns.pop(turn_id) for turn_id in gone]
-        overdue = self._release(turns, log_time_ms)
-        uncleared = [turn_id for turn_id, turn in turns.items() if self._waits_in_vain(turn, log_time_ms)]
-        for turn_id in uncleared:
-            del turns[turn_id]
-        dropped = self._drop_beyond_bounds(turns)
-        drafts = self._draft(turns, log_time_ms)
+        turns, passed = dict(self._turns), dict[str, bool]()
+        unexplained = self._fold_into(turns, passed, batch, found)
+        gone = [turns.pop(turn_id) for turn_id in _ids(turns, lambda turn: turn.ended)]
+        passed.update((turn.state.cleared.turn_id, True) for turn in gone if turn.state.cleared is not None)
+        overdue = self._overdue(turns, log_time_ms)
+        dropped = self._beyond_bounds({each: turn for each, turn in turns.items() if each not in overdue})
+        forgotten = {each: turns.pop(each) for each in (*overdue, *dropped)}
+        passed.update(dict.fromkeys(forgotten, False))
         return Plan(
             log_time_ms=log_time_ms,
+            drafts=self._draft(turns, log_time_ms),
             turns=turns,
-            skipped=(*skipped, *gone, *uncleared, *(turn_id for turn_id, _ in dropped)),
-            ended=tuple(turn for turn in gone_turns if turn.state.persisted is None),
-            drafts=drafts,
-            given_up=(*overdue, *(turn for _, turn in dropped if turn.state.cleared is not None and not turn.released)),
-            replayed=tuple(turn for turn in gone_turns if turn.state.persisted is not None),
+            passed=passed,
+            unexplained=unexplained,
+            ended=tuple(turn for turn in gone if turn.state.persisted is None),
+            given_up=tuple(turn for turn in forgotten.values() if turn.state.cleared is not None),
+            replayed=tuple(turn for turn in gone if turn.state.persisted is not None),
             dropped=len(dropped),
         )
 
@@ -115,8 +140,8 @@ class PartitionTurns:
         """
         self._turns = plan.turns
         self._log_time_ms = plan.log_time_ms
-        self._skipped.update(dict.fromkeys(plan.skipped))
-        _drop_oldest(self._skipped, self._settings.turns_skipped_max)
+        self._passed.update(plan.passed)
+        _drop_oldest(self._passed, self._settings.turns_passed_max)
         if contexts_refreshed:
             return 0
         for turn in (*plan.ended, *plan.replayed):
@@ -134,70 +159,79 @@ class PartitionTurns:
             self._owed.pop(conversation_id, None)
 
     def safe_position(self, position: int) -> int:
-        """From where a restart must read so that it sees every turn that still needs work; at most ``position``."""
-        held = (turn.first_offset for turn in self._turns.values() if not turn.released)
+        """From where a restart must read so that it sees every turn that is held; at most ``position``."""
+        held = (turn.first_offset for turn in self._turns.values())
         return min((position, *held, *self._owed.values()))
 
-    def _fold_into(self, turns: dict[str, HeldTurn], batch: Sequence[Received[TokenEvent]]) -> list[str]:
-        skipped: dict[str, None] = {}
+    def _fold_into(
+        self, turns: dict[str, HeldTurn], passed: dict[str, bool], batch: Sequence[Received[TokenEvent]], found: Found
+    ) -> tuple[str, ...]:
+        """Fold the batch into ``turns`` and ``passed``; the turns of which too little is known for that."""
+        unexplained: list[str] = []
         for turn_id, records in _by_turn(batch).items():
-            if turn_id in self._skipped:
-                continue
-            turn = turns.get(turn_id)
-            if turn is None:
-                first = _opening(records)
-                if first is None:
-                    continue
-                turn = opened_by(records[first])
-            turn = fold(turn, records, self._settings.text_bytes_max)
-            if _is_nobodys(turn.state) or _is_replay(records):
-                skipped[turn_id] = None
-                turns.pop(turn_id, None)
-            else:
+            known = turn_id in found
+            turn = found[turn_id] if known else self._folded(turn_id, records)
+            explained = known or self._is_over(turn_id) or (turn is not None and turn.explained)
+            if claims_end(records) and not explained:
+                unexplained.append(turn_id)
+            elif turn is not None and not turn.nobodys:
                 turns[turn_id] = turn
-        return list(skipped)
+            elif turn is not None or known:
+                turns.pop(turn_id, None)
+                # A refusal alone may be that of a repetition, after a clearance that was not seen here.
+                passed[turn_id] = known or (turn is not None and turn.state.cleared is not None)
+        return tuple(unexplained)
 
-    def _release(self, turns: dict[str, HeldTurn], log_time_ms: int) -> tuple[HeldTurn, ...]:
-        limit_ms = log_time_ms - self._settings.turn_held_seconds_max * 1000
-        overdue = [
-            (turn_id, turn)
-            for turn_id, turn in turns.items()
-            if turn.state.cleared is not None and not turn.released and turn.opened_ms < limit_ms
-        ]
-        turns.update((turn_id, replace(turn, released=True)) for turn_id, turn in overdue)
-        return tuple(turn for _, turn in overdue)
+    def _folded(self, turn_id: str, records: Sequence[Received[TokenEvent]]) -> HeldTurn | None:
+        turn = self._turns.get(turn_id)
+        if turn is not None:
+            return fold(turn, records, self._bounds)
+        first = _opening(records)
+        if turn_id in self._passed or first is None:
+            return None
+        # What comes before the opening may show that there was more.
+        return fold(opened_by(records[first]), records, self._bounds)
 
-    def _waits_in_vain(self, turn: HeldTurn, log_time_ms: int) -> bool:
-        waited_ms = log_time_ms - turn.opened_ms
-        return turn.state.cleared is None and waited_ms > self._settings.uncleared_seconds_max * 1000
+    def _is_over(self, turn_id: str) -> bool:
+        return turn_id not in self._turns and self._passed.get(turn_id, False)
 
-    def _drop_beyond_bounds(self, turns: dict[str, HeldTurn]) -> list[tuple[str, HeldTurn]]:
-        turns_max, bytes_max = self._settings.turns_held_max, self._settings.held_bytes_max
-        held_bytes = sum(turn.text_bytes for turn in turns.values())
-        dropped: list[tuple[str, HeldTurn]] = []
-        if len(turns) <= turns_max and held_bytes <= bytes_max:
-            return dropped
-        # Released turns have had their chance; among equals the oldest goes first.
-        by_worth = sorted(turns, key=lambda turn_id: (not turns[turn_id].released, turns[turn_id].first_offset))
-        for turn_id in by_worth:
-            if len(turns) <= turns_max and held_bytes <= bytes_max:
+    def _overdue(self, turns: Mapping[str, HeldTurn], log_time_ms: int) -> tuple[str, ...]:
+        cleared_ms = self._settings.turn_held_seconds_max * 1000
+        uncleared_ms = self._settings.uncleared_seconds_max * 1000
+
+        def is_overdue(turn: HeldTurn) -> bool:
+            limit_ms = uncleared_ms if turn.state.cleared is None else cleared_ms
+            return log_time_ms - turn.opened_ms > limit_ms
+
+        return _ids(turns, is_overdue)
+
+    def _beyond_bounds(self, turns: Mapping[str, HeldTurn]) -> tuple[str, ...]:
+        """The oldest of ``turns``, as many as must go."""
+        excess = len(turns) - self._settings.turns_held_max
+        excess_bytes = sum(turn.held_bytes for turn in turns.values()) - self._settings.held_bytes_max
+        dropped: list[str] = []
+        for turn_id in sorted(turns, key=lambda each: turns[each].first_offset):
+            if len(dropped) >= excess and excess_bytes <= 0:
                 break
-            turn = turns.pop(turn_id)
-            held_bytes -= turn.text_bytes
-            dropped.append((turn_id, turn))
-        return dropped
+            dropped.append(turn_id)
+            excess_bytes -= turns[turn_id].held_bytes
+        return tuple(dropped)
 
     def _draft(self, turns: dict[str, HeldTurn], log_time_ms: int) -> tuple[HeldTurn, ...]:
-        due = [(turn_id, turn) for turn_id, turn in turns.items() if self._draft_is_due(turn, log_time_ms)]
-        for turn_id, turn in due:
+        due = _ids(turns, lambda turn: self._draft_is_due(turn, log_time_ms))
+        shown = tuple(turns[turn_id] for turn_id in due)
+        for turn_id, turn in zip(due, shown, strict=True):
             turns[turn_id] = replace(turn, drafted_ms=log_time_ms, drafted_seq=turn.state.next_seq)
-        return tuple(turn for _, turn in due)
+        return shown
 
     def _draft_is_due(self, turn: HeldTurn, log_time_ms: int) -> bool:
-        # A draft after the release would show as streaming what nobody may ever finish.
-        if turn.state.cleared is None or turn.released or not turn.undrafted:
+        if not turn.whole or not turn.undrafted:
             return False
         return turn.drafted_ms is None or log_time_ms - turn.drafted_ms >= self._settings.draft_interval_ms
+
+
+def _ids(turns: Mapping[str, HeldTurn], chosen: Callable[[HeldTurn], bool]) -> tuple[str, ...]:
+    return tuple(turn_id for turn_id, turn in turns.items() if chosen(turn))
 
 
 def _by_turn(batch: Sequence[Received[TokenEvent]]) -> dict[str, list[Received[TokenEvent]]]:
@@ -220,18 +254,7 @@ def _opening(records: Sequence[Received[TokenEvent]]) -> int | None:
     return None
 
 
-def _is_nobodys(state: StreamState) -> bool:
-    """Whether nothing of the turn is stored: it was refused, or its client keeps the history itself."""
-    if state.cleared is None:
-        return isinstance(state.terminal, Refused)
-    return not state.cleared.stored
-
-
-def _is_replay(records: Sequence[Received[TokenEvent]]) -> bool:
-    return any(isinstance(r.event, Cleared) and header(r.record.headers, REPLAY) is not None for r in records)
-
-
-def _drop_oldest(entries: dict[str, None] | dict[str, int], entries_max: int) -> int:
+def _drop_oldest(entries: dict[str, bool] | dict[str, int], entries_max: int) -> int:
     excess = max(0, len(entries) - entries_max)
     for key in list(entries)[:excess]:
         del entries[key]

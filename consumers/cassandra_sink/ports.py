@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow
 from schemas.ports import StoredMessage
 
 
@@ -19,7 +19,12 @@ class ContextUpdate:
 class ConversationRows(Protocol):
     """The durable rows. Of two writes of one row the one with the higher ``written_us`` wins, in any order."""
 
-    async def write(self, messages: Sequence[MessageRow], conversations: Sequence[ConversationRow]) -> None:
+    async def write(
+        self,
+        messages: Sequence[MessageRow],
+        conversations: Sequence[ConversationRow],
+        turns: Sequence[TurnRow] = (),
+    ) -> None:
         """Return when all are durable. Raises Retryable, in which case any subset may be."""
         ...
 

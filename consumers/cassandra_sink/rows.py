@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from consumers.cassandra_sink.turns import HeldTurn
 from schemas.content import Content
-from schemas.events import FinishReason, Message, Role
+from schemas.events import FinishReason, Message, Role, Usage
 from schemas.ports import StoredMessage
 from schemas.tokens import Cancelled, Cleared, Failed, Finished
 
@@ -67,6 +67,23 @@ class ConversationRow:
     written_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """One row of ``turns``; ``piece_chars`` cut the answer's text into its deltas again; times as in ``MessageRow``."""
+
+    turn_id: str
+    conversation_id: str
+    tenant_id: str
+    user_id: str
+    model: str
+    answer_seq: int
+    piece_chars: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage | None
+    submitted_at_ms: int
+    written_us: int
+
+
 def answer_seq(cleared: Cleared) -> int:
     """The place of the answer: right after the turn's own messages."""
     return cleared.message_seq + len(cleared.input)
@@ -105,8 +122,7 @@ def input_rows(turn: HeldTurn, cleared: Cleared, rank: Rank) -> tuple[MessageRow
 
 def answer_row(turn: HeldTurn, cleared: Cleared, rank: Rank) -> MessageRow:
     """The answer as far as it goes."""
-    terminal = turn.state.terminal
-    usage = terminal.usage if isinstance(terminal, Finished) else None
+    usage = _usage(turn)
     return MessageRow(
         conversation_id=cleared.conversation_id,
         message_seq=answer_seq(cleared),
@@ -136,6 +152,23 @@ def conversation_row(turn: HeldTurn, cleared: Cleared, rank: Rank) -> Conversati
     )
 
 
+def turn_row(turn: HeldTurn, cleared: Cleared) -> TurnRow:
+    """The ended turn by its id."""
+    return TurnRow(
+        turn_id=cleared.turn_id,
+        conversation_id=cleared.conversation_id,
+        tenant_id=cleared.tenant_id,
+        user_id=cleared.user_id,
+        model=cleared.model,
+        answer_seq=answer_seq(cleared),
+        piece_chars=turn.pieces.chars,
+        finish_reason=_finish_reason(turn) or FinishReason.FAILED,
+        usage=_usage(turn),
+        submitted_at_ms=cleared.submitted_at_ms,
+        written_us=written_us(turn, cleared, Rank.ENDED),
+    )
+
+
 def stored_messages(rows: tuple[MessageRow, ...]) -> tuple[StoredMessage, ...]:
     """The rows as the history port would read them back."""
     return tuple(
@@ -153,12 +186,17 @@ def stored_messages(rows: tuple[MessageRow, ...]) -> tuple[StoredMessage, ...]:
 def has_answer(turn: HeldTurn) -> bool:
     """Whether there is an answer to show: some text, or an end that says that no text is the answer."""
     terminal = turn.state.terminal
-    return bool(turn.text) or (isinstance(terminal, Finished) and terminal.finish_reason not in _CUT_SHORT)
+    return turn.text_bytes > 0 or (isinstance(terminal, Finished) and terminal.finish_reason not in _CUT_SHORT)
 
 
 def written_us(turn: HeldTurn, cleared: Cleared, rank: Rank) -> int:
     """The cell timestamp of the turn's rows, in microseconds; the rule is in the module's docstring."""
     return cleared.submitted_at_ms * 1000 + _RANKS * turn.state.next_seq + rank
+
+
+def _usage(turn: HeldTurn) -> Usage | None:
+    terminal = turn.state.terminal
+    return terminal.usage if isinstance(terminal, Finished) else None
 
 
 def _answer_status(turn: HeldTurn, rank: Rank) -> Status:

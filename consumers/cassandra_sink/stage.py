@@ -1,7 +1,8 @@
 """Stores answers: folds ``chat.tokens.v1`` into Cassandra and the hot contexts, then says ``persisted`` on the log.
 
-Order of effects per batch: final rows, hot contexts, ``Persisted``, drafts. Whoever waits for ``Persisted`` (the edge,
-before ``[DONE]``) finds the answer in the history and in the next prompt.
+Order of effects per batch: final rows, hot contexts, the end of the active turns, ``Persisted``, drafts. Whoever waits
+for ``Persisted`` (the edge, before ``[DONE]``) finds the answer in the history and in the next prompt, and may begin
+the next turn.
 
 **When the cache fails.** Redis must not keep an answer from being persisted, and a hot context that lacks the answer
 must not reach a prompt. So a failed refresh becomes a debt: the answer is persisted, the conversation's context is to
@@ -22,6 +23,7 @@ from redis.asyncio import Redis
 from consumers.cassandra_sink.cassandra_rows import CassandraRows
 from consumers.cassandra_sink.core import CassandraSinkSettings, PartitionTurns, Plan
 from consumers.cassandra_sink.ports import ContextUpdate, ConversationRows, HotContexts
+from consumers.cassandra_sink.recovery import TurnRecovery
 from consumers.cassandra_sink.redis_contexts import RedisContexts
 from consumers.cassandra_sink.rows import (
     Rank,
@@ -31,10 +33,11 @@ from consumers.cassandra_sink.rows import (
     has_answer,
     message_rows,
     stored_messages,
+    turn_row,
 )
 from consumers.cassandra_sink.turns import HeldTurn
 from schemas.errors import Retryable
-from schemas.ports import Cql, Metrics, Outgoing, Producer, Received, TopicPartition
+from schemas.ports import ActiveTurns, Cql, LogReader, Metrics, Outgoing, Producer, Received, TopicPartition
 from schemas.serde import encode, event_headers
 from schemas.tokens import Cleared, Persisted, TokenEvent
 from schemas.topics import TOKENS
@@ -59,6 +62,8 @@ class PersistAnswers:
         *,
         rows: ConversationRows,
         contexts: HotContexts,
+        active: ActiveTurns,
+        log: LogReader,
         producer: Producer,
         metrics: Metrics,
         settings: CassandraSinkSettings,
@@ -66,6 +71,8 @@ class PersistAnswers:
     ) -> None:
         self._rows = rows
         self._contexts = contexts
+        self._active = active
+        self._recovery = TurnRecovery(log, settings)
         self._producer = producer
         self._metrics = metrics
         self._settings = settings
@@ -76,9 +83,10 @@ class PersistAnswers:
 
     async def write(self, batch: Sequence[Received[TokenEvent]]) -> None:
         """Store what ``batch`` ends, show what it continues. Raises Retryable: the same batch is given again."""
-        works = self._plan(batch)
+        works = await self._plan(batch)
         await self._write_final(works)
         refreshed = await self._refresh(works)
+        await self._end_active(works)
         await self._announce(works)
         await self._write_drafts(works)
         for work in works:
@@ -104,14 +112,18 @@ class PersistAnswers:
             for turns, owed in debts.items():
                 turns.repaid(owed)
 
-    def _plan(self, batch: Sequence[Received[TokenEvent]]) -> list[_Work]:
+    async def _plan(self, batch: Sequence[Received[TokenEvent]]) -> list[_Work]:
         by_partition: dict[TopicPartition, list[Received[TokenEvent]]] = {}
         for received in batch:
             by_partition.setdefault(received.record.source, []).append(received)
         works: list[_Work] = []
         for partition, records in by_partition.items():
             turns = self._partitions.setdefault(partition, PartitionTurns(self._settings))
-            works.append(_Work(partition, turns, turns.plan(records)))
+            plan = turns.plan(records)
+            if plan.unexplained:
+                stop = records[-1].record.offset + 1
+                plan = turns.plan(records, await self._recovery.find(partition, plan.unexplained, stop))
+            works.append(_Work(partition, turns, plan))
         return works
 
     async def _write_final(self, works: Sequence[_Work]) -> None:
@@ -119,7 +131,8 @@ class PersistAnswers:
         given_up = [(turn, cleared, Rank.GIVEN_UP) for work in works for turn, cleared in _cleared(work.plan.given_up)]
         final = (*ended, *given_up)
         messages = [row for turn in final for row in message_rows(*turn)]
-        await self._rows.write(messages, [conversation_row(*turn) for turn in final])
+        turns = [turn_row(turn, cleared) for turn, cleared, _ in ended]
+        await self._rows.write(messages, [conversation_row(*turn) for turn in final], turns)
         for row in messages:
             self._metrics.count("turnstream_messages_written_total", status=row.status)
 
@@ -150,6 +163,12 @@ class PersistAnswers:
                 turns.repaid(debts)
         return True
 
+    async def _end_active(self, works: Sequence[_Work]) -> None:
+        # The replayed too: auth may have been given their records again, and noted them again, since they ended.
+        over = [cleared for work in works for _, cleared in _cleared((*work.plan.ended, *work.plan.replayed))]
+        if over:
+            await self._active.end({cleared.turn_id: cleared.conversation_id for cleared in over})
+
     async def _announce(self, works: Sequence[_Work]) -> None:
         ended = [(work.partition, *pair) for work in works for pair in _cleared(work.plan.ended)]
         if not ended:
@@ -173,6 +192,8 @@ def persist_answers(
     *,
     cql: Cql,
     redis: Redis,
+    active: ActiveTurns,
+    log: LogReader,
     producer: Producer,
     metrics: Metrics,
     settings: CassandraSinkSettings,
@@ -183,6 +204,8 @@ def persist_answers(
     return PersistAnswers(
         rows=CassandraRows(cql),
         contexts=contexts,
+        active=active,
+        log=log,
         producer=producer,
         metrics=metrics,
         settings=settings,

@@ -1,11 +1,25 @@
 """One turn as the sink holds it: the reducer's state, and the text that counted. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
+from consumers.cassandra_sink.pieces import NO_PIECES, Pieces
+from schemas.headers import REPLAY, header
 from schemas.ports import Received
 from schemas.stream_state import INITIAL, StreamState, advance
-from schemas.tokens import Delta, Persisted, TokenEvent
+from schemas.tokens import Cancelled, Cleared, Delta, Failed, Finished, Persisted, Refused, TokenEvent
+
+# What the length of one piece takes in memory.
+_PIECE_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TextBounds:
+    """How much of one answer is kept."""
+
+    bytes_max: int
+    pieces_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,26 +27,61 @@ class HeldTurn:
     """An answer on its way. Times are record timestamps, in Unix milliseconds.
 
     ``last_ms`` is that of the last record that counted, up to the terminal: for an ended turn the time of its end.
-    ``text`` is what the accepted deltas say, up to the sink's bound (``text_cut`` when it goes on beyond).
-    ``released``: overdue; it no longer keeps the partition's position back, but may still end.
+    ``pieces`` are the accepted deltas, up to the sink's bounds (``text_cut`` when it goes on beyond), ``text_bytes``
+    their UTF-8 length and ``input_bytes`` that of the turn's own messages. ``gapped``: a record showed that earlier
+    ones were missed here, so that only the log knows the turn. ``replay``: a marked replay, which is never stored.
     """
 
     first_offset: int
     opened_ms: int
     last_ms: int
     state: StreamState = INITIAL
-    text: str = ""
+    pieces: Pieces = NO_PIECES
     text_bytes: int = 0
     text_cut: bool = False
+    input_bytes: int = 0
+    gapped: bool = False
+    replay: bool = False
     drafted_ms: int | None = None
     drafted_seq: int = 0
-    released: bool = False
     traceparent: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What the accepted deltas say."""
+        return self.pieces.text
+
+    @property
+    def held_bytes(self) -> int:
+        """About what the turn takes in memory."""
+        return self.text_bytes + self.input_bytes + _PIECE_BYTES * len(self.pieces)
 
     @property
     def ended(self) -> bool:
         """Whether the turn is cleared and has its terminal: there is something final to write."""
         return self.state.cleared is not None and self.state.terminal is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the turn was seen, as far as its records tell."""
+        return self.state.cleared is not None and not self.gapped
+
+    @property
+    def explained(self) -> bool:
+        """Whether the turn may end with what was seen of it.
+
+        An end that anybody may write, before any text, says nothing of records that were missed.
+        """
+        terminal = self.state.terminal
+        anybodys = isinstance(terminal, Cancelled) or (isinstance(terminal, Failed) and terminal.attempt is None)
+        return self.whole and not (anybodys and self.state.next_seq == 0)
+
+    @property
+    def nobodys(self) -> bool:
+        """Whether the turn leaves nothing in the store: stateless, a replay, or over without ever being cleared."""
+        if self.state.cleared is None:
+            return self.state.terminal is not None
+        return self.replay or not self.state.cleared.stored
 
     @property
     def undrafted(self) -> bool:
@@ -51,35 +100,66 @@ def opened_by(received: Received[TokenEvent]) -> HeldTurn:
     )
 
 
-def fold(turn: HeldTurn, records: Sequence[Received[TokenEvent]], text_bytes_max: int) -> HeldTurn:
-    """The turn after ``records``, in log order. The same object when none of them counts."""
-    state, last_ms = turn.state, turn.last_ms
+def claims_end(records: Iterable[Received[TokenEvent]]) -> bool:
+    """Whether a record may end a turn that was cleared, whether or not it counts."""
+    return any(isinstance(received.event, Finished | Failed | Cancelled) for received in records)
+
+
+def fold(turn: HeldTurn, records: Sequence[Received[TokenEvent]], bounds: TextBounds) -> HeldTurn:
+    """The turn after ``records``, in log order. The same object when none of them says anything."""
+    state, last_ms, gapped = turn.state, turn.last_ms, turn.gapped
     pieces: list[str] = []
     for received in records:
-        following = advance(state, received.event)
+        event = received.event
+        following = advance(state, event)
         if following is state:
+            gapped = gapped or _shows_gap(state, event)
             continue
         state = following
-        if isinstance(received.event, Persisted):
+        if isinstance(event, Persisted):
             continue
         last_ms = received.record.timestamp_ms
-        if isinstance(received.event, Delta):
-            pieces.append(received.event.content.text)
-    if state is turn.state:
+        if isinstance(event, Delta):
+            pieces.append(event.content.text)
+        elif isinstance(event, Cleared):
+            turn = _with_clearance(turn, received, event)
+    if state is turn.state and gapped == turn.gapped:
         return turn
-    return _with_text(replace(turn, state=state, last_ms=last_ms), pieces, text_bytes_max)
+    return _with_text(replace(turn, state=state, last_ms=last_ms, gapped=gapped), pieces, bounds)
 
 
-def _with_text(turn: HeldTurn, pieces: Sequence[str], text_bytes_max: int) -> HeldTurn:
+def _shows_gap(state: StreamState, event: TokenEvent) -> bool:
+    """Whether ``event`` tells of records that were missed: an owner writes only what follows from the log.
+
+    No attempt writes before its fence is on the log, and none says ``seq`` without the deltas before it.
+    """
+    if state.terminal is not None or isinstance(event, Refused):
+        return False
+    if isinstance(event, Delta | Finished):
+        if state.owned_by(event.attempt, event.owner):
+            return event.seq > state.next_seq
+        return event.attempt > state.attempt
+    return isinstance(event, Failed) and event.attempt is not None and event.attempt > state.attempt
+
+
+def _with_clearance(turn: HeldTurn, received: Received[TokenEvent], cleared: Cleared) -> HeldTurn:
+    return replace(
+        turn,
+        input_bytes=sum(len(message.content.text.encode()) for message in cleared.input),
+        replay=header(received.record.headers, REPLAY) is not None,
+    )
+
+
+def _with_text(turn: HeldTurn, pieces: Sequence[str], bounds: TextBounds) -> HeldTurn:
     kept: list[str] = []
-    size = turn.text_bytes
+    size, room = turn.text_bytes, bounds.pieces_max - len(turn.pieces)
     cut = turn.text_cut
     for piece in pieces:
         grown = size + len(piece.encode())
         # Once cut, for good: a later, shorter piece would leave a hole, and the text would depend on the batches.
-        cut = cut or grown > text_bytes_max
+        cut = cut or grown > bounds.bytes_max or len(kept) >= room
         if cut:
             break
         size = grown
         kept.append(piece)
-    return replace(turn, text=turn.text + "".join(kept), text_bytes=size, text_cut=cut)
+    return replace(turn, pieces=turn.pieces.and_then(kept), text_bytes=size, text_cut=cut)

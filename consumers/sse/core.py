@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import ErrorBody, ErrorType, Refusal, Retryable, server_error, unavailable
-from schemas.events import FinishReason, RateLimits, Usage
-from schemas.tokens import Cancelled, Cleared, Delta, Failed, Finished, Persisted, Refused, Terminal, TokenEvent
+from schemas.events import FinishReason, RateLimits, Turn, Usage
+from schemas.ids import parse_turn_id, public_turn_id
+from schemas.ports import Placed, StoredAnswer
+from schemas.tokens import AttemptStarted, Cancelled, Cleared, Delta, Failed, Finished, Persisted, Refused, Terminal
 
 _RETRY_AFTER_S: Final = 2
 
@@ -21,12 +23,19 @@ class SseSettings(BaseModel):
     heartbeat_seconds: float = Field(default=10, gt=0, description="Silence after which a comment is sent.")
     head_seconds_max: float = Field(default=30, gt=0, description="For the stages before inference to decide.")
     write_seconds_max: float = Field(default=10, gt=0, description="For a client to take one write.")
-    persisted_seconds_max: float = Field(default=5, gt=0, description="For [DONE] to wait until history has the turn.")
+    persisted_seconds_max: float = Field(default=30, gt=0, description="For [DONE] to wait until history has the turn.")
     deadline_grace_seconds: float = Field(default=5, ge=0, description="After the turn's deadline, for its terminal.")
-    abandon_grace_seconds: float = Field(default=10, ge=0, description="Before a stateless turn is cancelled.")
+    resume_seconds_max: float = Field(default=660, gt=0, description="For a resumed stream to reach the turn's end.")
+    abandon_grace_seconds: float = Field(default=30, ge=0, description="Before a stateless turn is cancelled.")
     abandoned_turns_max: int = Field(default=1000, ge=0, description="Beyond it there is no grace.")
-    buffer_events_max: int = Field(default=5_000, ge=1, description="Events that wait for one client.")
-    buffer_bytes_max: int = Field(default=1_048_576, ge=1, description="The same in bytes on the log.")
+    buffer_events_max: int = Field(
+        default=2_000, ge=1, description="Events that wait for one client; then the log does."
+    )
+    buffer_bytes_max: int = Field(default=262_144, ge=1, description="The same in bytes on the log.")
+    catch_up_records_max: int = Field(default=5_000, ge=1, description="Read from the log at once, for one client.")
+    visited_partitions_max: int = Field(default=64, ge=0, description="Followed at once beside the home partitions.")
+    visit_linger_seconds: float = Field(default=15, ge=0, description="Followed for so long after the last reader.")
+    clock_skew_ms_max: int = Field(default=5_000, ge=0, description="Between the clocks of two edges.")
     answer_chars_max: int = Field(default=4_000_000, ge=1, description="Of an answer that is not streamed.")
     tick_seconds: float = Field(default=0.1, gt=0, description="Resolution of heartbeats and of the write limit.")
     poll_records_max: int = Field(default=1_000, ge=1)
@@ -35,6 +44,9 @@ class SseSettings(BaseModel):
     poll_retry_seconds: float = Field(default=0.25, gt=0)
     probe_interval_seconds: float = Field(default=2, gt=0)
     ready_seconds_max: float = Field(default=10, gt=0, description="Age of the last probe that came back.")
+    reconnect_ms: int = Field(default=500, ge=1, description="`retry:` of resumable streams, plus up to as much again.")
+    drain_undisturbed_share: float = Field(default=0.25, ge=0, le=1, description="Of the drain, before streams move.")
+    drain_moving_share: float = Field(default=0.5, ge=0, le=1, description="Of the drain, while streams are moved on.")
     system_fingerprint: str = Field(default="fp_turnstream", description="Shown to clients in every completion.")
 
 
@@ -47,12 +59,44 @@ class StreamBroken(Retryable):
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """The turn as its clients see it: what all frames of one answer share."""
+
+    public_id: str
+    created_s: int
+    model: str
+    system_fingerprint: str
+    conversation_id: str | None
+
+    @property
+    def turn_id(self) -> str:
+        """The id as the log has it."""
+        return parse_turn_id(self.public_id)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the turn will be in a history; a stateless turn shows no conversation."""
+        return self.conversation_id is not None
+
+
+class Piece(NamedTuple):
+    """A piece of the answer and its place (``schemas.cursors``)."""
+
+    text: str
+    seq: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """What one batch of events brings, in the terms of a client."""
+    """What one batch of events brings, in the terms of a client. ``deltas`` counts those up to here."""
 
     cleared: Cleared | None = None
-    texts: tuple[str, ...] = ()
+    started: bool = False
+    pieces: tuple[Piece, ...] = ()
+    deltas: int = 0
     terminal: Terminal | None = None
+    terminal_offset: int = 0
     persisted: Persisted | None = None
 
 
@@ -65,28 +109,44 @@ class Ending:
     cancelled: str | None = None
 
 
-def read_step(events: Sequence[TokenEvent], before: Step) -> Step:
-    """The step that ``events`` make after ``before``: new texts, and whatever else is known by now.
+def identity_of(turn: Turn | Cleared | StoredAnswer, settings: SseSettings) -> Identity:
+    """The same identity, from whatever tells of the turn."""
+    stored = turn.stored if isinstance(turn, Turn | Cleared) else True
+    return Identity(
+        public_id=public_turn_id(turn.turn_id),
+        created_s=turn.submitted_at_ms // 1000,
+        model=turn.model,
+        system_fingerprint=settings.system_fingerprint,
+        conversation_id=turn.conversation_id if stored else None,
+    )
 
-    ``events`` are the ones that count (``schemas.stream_state``), in order. Texts of ``before`` are dropped: they
+
+def read_step(events: Sequence[Placed], before: Step) -> Step:
+    """The step that ``events`` make after ``before``: new pieces, and whatever else is known by now.
+
+    ``events`` are the ones that count (``schemas.stream_state``), in order. Pieces of ``before`` are dropped: they
     were its own news.
     """
-    cleared, terminal, persisted = before.cleared, before.terminal, before.persisted
-    texts: list[str] = []
-    for event in events:
+    cleared, started, deltas = before.cleared, before.started, before.deltas
+    terminal, terminal_offset, persisted = before.terminal, before.terminal_offset, before.persisted
+    pieces: list[Piece] = []
+    for event, offset in events:
         match event:
             case Delta():
-                texts.append(event.content.text)
+                pieces.append(Piece(event.content.text, event.seq, offset))
+                deltas = event.seq + 1
             case Cleared():
                 cleared = event
             case Finished() | Failed() | Refused() | Cancelled():
-                terminal = event
+                terminal, terminal_offset = event, offset
             case Persisted():
                 persisted = event
+            case AttemptStarted():
+                started = True
             case _:
-                # Fences and probes are the log's own affair.
+                # Probes and attachments are the log's own affair.
                 pass
-    return Step(cleared, tuple(texts), terminal, persisted)
+    return Step(cleared, started, tuple(pieces), deltas, terminal, terminal_offset, persisted)
 
 
 def ending_of(terminal: Terminal) -> Ending | Refusal:
@@ -130,9 +190,18 @@ def turn_timeout() -> Refusal:
     )
 
 
-def fell_behind() -> Refusal:
-    """The client read more slowly than the answer was written; the answer itself goes on."""
-    return unavailable("The stream fell behind its answer and was closed. It can be resumed.", "stream_fell_behind")
+def too_many_visits() -> StreamBroken:
+    """503: this edge follows as many foreign partitions as it may."""
+    return StreamBroken(unavailable("Too many streams are resumed here. Retry shortly.", "too_many_resumed_streams"))
+
+
+def not_stored_yet() -> Refusal:
+    """503: the answer is complete, but no history is known to have it; the stream can be resumed for its end."""
+    return unavailable(
+        "The answer is complete but not stored yet. Resume the stream to learn when it is.",
+        "answer_not_stored_yet",
+        _RETRY_AFTER_S,
+    )
 
 
 def interrupted() -> Refusal:
@@ -148,6 +217,17 @@ def draining() -> Refusal:
 def answer_too_long() -> Refusal:
     """500: the answer exceeds what is held for a client that does not stream."""
     return server_error("The answer is too long to be sent in one piece. Use 'stream'.", "answer_too_long")
+
+
+def ending_of_stored(stored: StoredAnswer) -> Ending | Refusal:
+    """How an answer ended that only the store remembers."""
+    match stored.finish_reason:
+        case FinishReason.CANCELLED:
+            return Ending(FinishReason.STOP.value, usage=None, cancelled="client")
+        case FinishReason.FAILED:
+            return server_error("The answer could not be completed.", "generation_failed")
+        case reason:
+            return Ending(reason.value, stored.usage)
 
 
 def _finished(terminal: Finished) -> Ending | Refusal:

@@ -4,12 +4,12 @@ Chunks are rendered by hand: all of a chunk but its delta is the same for a whol
 once, and a chunk costs one escape of its text.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic_core import to_json
 
-from consumers.sse.core import Ending
+from consumers.sse.core import Ending, Identity, Piece
+from schemas.cursors import CursorSigner
 from schemas.errors import Refusal
 from schemas.events import Usage
 
@@ -22,30 +22,29 @@ _LINE_ENDS: Final = (("\u0085", b"\\u0085"), ("\u2028", b"\\u2028"), ("\u2029", 
 _RAW_LINE_ENDS: Final = tuple((character.encode(), escaped) for character, escaped in _LINE_ENDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What all frames of one answer share. ``conversation_id`` is None for a stateless turn."""
-
-    public_id: str
-    created_s: int
-    model: str
-    system_fingerprint: str
-    conversation_id: str | None
-
-
 class ChunkEncoder:
     """Encodes the frames of one stream; each result is one complete SSE frame.
 
-    With ``include_usage`` every chunk but the last carries ``usage: null``, as OpenAI's do.
+    Chunks of text and the last one carry a cursor, with which the stream can be resumed behind them; ``with_ids``
+    makes it the frame's ``id:`` too. With ``include_usage`` every chunk but the usage itself carries ``usage: null``.
     """
 
-    def __init__(self, identity: Identity, *, include_usage: bool) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        signer: CursorSigner | None,
+        *,
+        include_usage: bool,
+        with_ids: bool = False,
+    ) -> None:
         fixed = to_json(_fixed(identity, "chat.completion.chunk"))[:-1]
         usage = b',"usage":null' if include_usage else b""
         open_choice = b'data: %b,"choices":[{"index":0,"delta":' % fixed
+        self._signer = signer
+        self._with_ids = with_ids
         self._text_before = open_choice + b'{"content":'
-        self._text_after = b'},"logprobs":null,"finish_reason":null}]%b}' % usage + _END
-        self._role = open_choice + b'{"role":"assistant","content":"","refusal":null' + self._text_after
+        self._text_after = b'},"logprobs":null,"finish_reason":null}]%b' % usage
+        self._role = open_choice + b'{"role":"assistant","content":"","refusal":null' + self._text_after + b"}" + _END
         self._last_before = open_choice + b'{},"logprobs":null,"finish_reason":'
         self._last_after = b"}]" + usage
         self._usage_before = b'data: %b,"choices":[],"usage":' % fixed
@@ -54,18 +53,31 @@ class ChunkEncoder:
         """The first chunk: who speaks."""
         return self._role
 
-    def text(self, text: str) -> bytes:
+    def text(self, piece: Piece) -> bytes:
         """A chunk with the next piece of the answer."""
-        return self._text_before + _escape(text) + self._text_after
+        return self._placed(self._text_before + _escape(piece.text) + self._text_after, piece.seq, piece.offset)
 
-    def last(self, ending: Ending) -> bytes:
+    def last(self, ending: Ending, deltas: int, offset: int) -> bytes:
         """The chunk with the finish reason, and with ``cancelled`` when the answer was stopped."""
         cancelled = b"" if ending.cancelled is None else b',"cancelled":' + to_json(ending.cancelled)
-        return self._last_before + to_json(ending.finish_reason) + self._last_after + cancelled + b"}" + _END
+        chunk = self._last_before + to_json(ending.finish_reason) + self._last_after + cancelled
+        return self._placed(chunk, deltas, offset)
 
     def usage(self, usage: Usage) -> bytes:
         """The chunk after the last: usage, and no choice."""
         return self._usage_before + to_json(_usage(usage)) + b"}" + _END
+
+    def _placed(self, chunk: bytes, seq: int, offset: int) -> bytes:
+        if self._signer is None:
+            return chunk + b"}" + _END
+        cursor = self._signer.sign(seq, offset).encode()
+        frame = b'%b,"cursor":"%b"}%b' % (chunk, cursor, _END)
+        return b"id: %b\n%b" % (cursor, frame) if self._with_ids else frame
+
+
+def reconnect_frame(milliseconds: int) -> bytes:
+    """Tells an EventSource how long to wait before it comes back."""
+    return b"retry: %d\n\n" % milliseconds
 
 
 def error_frame(refusal: Refusal) -> bytes:

@@ -38,6 +38,9 @@ def refusal_headers(body: bytes, limits: RateLimits | None, refusal: Refusal) ->
     headers = json_headers(body, limits, None)
     if refusal.retry_after_s is not None:
         headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
+    if refusal.error.active_turn_id is not None:
+        # OpenAI's clients repeat a 409 by themselves; here waiting for the other turn is the client's decision.
+        headers.append((b"x-should-retry", b"false"))
     return headers
 
 

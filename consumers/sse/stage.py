@@ -1,129 +1,177 @@
 """Answering: open turns of this edge to their clients, cancelled when abandoned, drained at the end."""
 
 import asyncio
-from typing import Final, Literal
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 from starlette.types import Receive, Send
 
+from consumers.sse import heads
 from consumers.sse.asgi_answer import AsgiAnswer
 from consumers.sse.asgi_client import AsgiClient
-from consumers.sse.core import SseSettings
+from consumers.sse.cancellation import Cancellation, CancelReason
+from consumers.sse.core import SseSettings, identity_of
+from consumers.sse.frames import reconnect_frame
 from consumers.sse.live_turns import LiveTurns
+from consumers.sse.stored_stream import stored_stream
 from consumers.sse.turn_progress import TurnProgress
-from schemas import serde
-from schemas.errors import Retryable
-from schemas.events import Event, Turn, TurnCancelled
-from schemas.ids import turn_partition
-from schemas.ports import AnswerReader, Outgoing, Producer
-from schemas.tokens import Cancelled
-from schemas.topics import TOKENS, TURNS_CANCELLED, Topic
+from schemas.events import Turn
+from schemas.ports import AnswerReader, Producer, StoredAnswer
+from schemas.tokens import Cleared
 
 _LOG: Final = structlog.get_logger(__name__)
+_OK: Final = 200
 
 
 class Answers:
-    """Writes answers to clients. ``run`` must be running while ``answer`` is called."""
+    """Writes answers to clients. ``run`` must be running while they are written.
 
-    def __init__(self, turns: LiveTurns, producer: Producer, settings: SseSettings) -> None:
+    ``on_started`` gets a turn id when a turn of ``answer`` no longer waits for a GPU, whatever the reason.
+    ``chance`` gives numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        turns: LiveTurns,
+        producer: Producer,
+        settings: SseSettings,
+        *,
+        cursor_key: bytes,
+        on_started: Callable[[str], None],
+        chance: Callable[[], float],
+    ) -> None:
         self._turns = turns
-        self._producer = producer
+        self._cancellation = Cancellation(turns, producer, settings)
         self._settings = settings
+        self._cursor_key = cursor_key
+        self._on_started = on_started
+        self._chance = chance
         self._clients: set[AsgiClient] = set()
-        self._abandoned = 0
+        # Streams that their clients can pick up elsewhere.
+        self._movable: dict[AnswerReader, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """Follow the log and watch the clients until cancelled. Raises Fatal when the log is lost."""
         async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
             tasks.create_task(self._turns.run())
+            tasks.create_task(self._cancellation.run())
             tasks.create_task(self._cut_slow_clients())
 
     async def answer(
         self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, *, stream: bool, include_usage: bool
     ) -> None:
         """Write the whole response to ``turn``. Closes ``reader``, whatever happens."""
-        settings = self._settings
-        progress = TurnProgress(turn, reader, settings, self._deadline_s(turn))
-        client = AsgiClient(receive, send, settings.write_seconds_max)
-        answer = AsgiAnswer(progress, client, settings)
+        # Both times are of this process, so their difference needs no clock.
+        seconds_max = (turn.deadline_ms - turn.submitted_at_ms) / 1000 + self._settings.deadline_grace_seconds
+        progress = TurnProgress(
+            identity_of(turn, self._settings),
+            reader,
+            self._settings,
+            asyncio.get_running_loop().time() + seconds_max,
+            on_started=lambda: self._on_started(turn.turn_id),
+        )
+        client, answer = self._begin(progress, receive, send)
+        writing = answer.stream(include_usage=include_usage) if stream else answer.whole()
+        try:
+            await self._serve(client, progress, writing, movable=stream)
+        finally:
+            progress.note_started()
+
+    async def resume(
+        self,
+        cleared: Cleared,
+        reader: AnswerReader,
+        receive: Receive,
+        send: Send,
+        *,
+        after: int | None,
+        include_usage: bool,
+    ) -> None:
+        """Write what comes after the delta ``after``, or all. Closes ``reader``, whatever happens."""
+        until_s = asyncio.get_running_loop().time() + self._settings.resume_seconds_max
+        identity = identity_of(cleared, self._settings)
+        progress = TurnProgress(identity, reader, self._settings, until_s, cleared=cleared)
+        client, answer = self._begin(progress, receive, send)
+        writing = answer.rest(after=after, include_usage=include_usage, reconnect=self._reconnect())
+        await self._serve(client, progress, writing, movable=True)
+
+    async def replay(
+        self, stored: StoredAnswer, receive: Receive, send: Send, *, after: int | None, include_usage: bool
+    ) -> None:
+        """Write the same from the store."""
+        body = stored_stream(stored, self._settings, self._cursor_key, after=after, include_usage=include_usage)
+        client = AsgiClient(receive, send, self._settings.write_seconds_max)
         self._enter(client)
         try:
-            await client.serve(answer.stream(include_usage=include_usage) if stream else answer.whole())
-            self._part(progress, client)
+            await client.serve(client.whole(_OK, heads.stream_headers(None, stored.conversation_id), body))
         finally:
-            reader.close()
             self._leave(client)
 
-    async def cancel(self, turn_id: str, reason: Literal["client", "abandoned"]) -> None:
+    async def cancel(self, turn_id: str, reason: CancelReason) -> None:
         """Put ``Cancelled`` on the turn's log, then hint to inference. Raises OutcomeUnknown."""
-        await self._append(TOKENS, turn_id, Cancelled(turn_id=turn_id, reason=reason), turn_partition(turn_id))
-        _LOG.info("turn_cancelled", turn_id=turn_id, reason=reason)
-        try:
-            await self._append(TURNS_CANCELLED, turn_id, TurnCancelled(turn_id=turn_id, reason=reason), None)
-        except Retryable as error:
-            # The verdict is on the log; without the hint inference finds it a little later.
-            _LOG.warning("cancel_hint_lost", turn_id=turn_id, error=type(error).__name__)
+        await self._cancellation.cancel(turn_id, reason)
 
     async def drain(self, seconds: float) -> None:
-        """Let open answers end for at most ``seconds``, then end their streams with an error frame.
+        """Let open answers end for at most ``seconds``.
 
-        New turns must be refused before (``producers.ingest.admission``). Takes at most
-        ``write_seconds_max`` longer.
+        Streams can be picked up elsewhere: after an undisturbed part of the time they are told to, one after the
+        other, so that their clients do not come back all at once. What is left at the end is broken off. New turns
+        must be refused before (``producers.ingest.admission``). Takes at most ``write_seconds_max`` longer.
         """
-        if await self._idle_within(seconds):
+        settings = self._settings
+        if await self._idle_within(seconds * settings.drain_undisturbed_share):
             return
-        _LOG.warning("drain_limit_reached", streams=len(self._clients))
-        self._turns.break_off()
-        await self._idle_within(self._settings.write_seconds_max)
+        moving_s = seconds * settings.drain_moving_share
+        steps = max(1, math.ceil(moving_s / settings.tick_seconds))
+        for step in range(steps):
+            streams = tuple(self._movable)
+            self._turns.break_off(streams[: math.ceil(len(streams) / (steps - step))])
+            if await self._idle_within(moving_s / steps):
+                return
+        if await self._idle_within(seconds * max(0.0, 1 - settings.drain_undisturbed_share) - moving_s):
+            return
+        _LOG.warning("drain_limit_reached", answers=len(self._clients))
+        self._turns.break_off_all()
+        await self._idle_within(settings.write_seconds_max)
+
+    def _begin(self, progress: TurnProgress, receive: Receive, send: Send) -> tuple[AsgiClient, AsgiAnswer]:
+        client = AsgiClient(receive, send, self._settings.write_seconds_max)
+        return client, AsgiAnswer(progress, client, self._settings, self._cursor_key)
+
+    async def _serve(
+        self, client: AsgiClient, progress: TurnProgress, writing: Coroutine[Any, Any, None], *, movable: bool
+    ) -> None:
+        self._enter(client)
+        if movable:
+            self._movable[progress.reader] = None
+        try:
+            await client.serve(writing)
+        finally:
+            self._movable.pop(progress.reader, None)
+            turn_id = progress.identity.turn_id
+            # Held over the close, or the turn's state would go with its last reader.
+            self._turns.feed.hold(turn_id)
+            progress.reader.close()
+            self._part(progress, client)
+            self._turns.feed.release(turn_id)
+            self._leave(client)
 
     def _part(self, progress: TurnProgress, client: AsgiClient) -> None:
         """Decide what becomes of a turn whose client has its response, or has gone."""
-        turn = progress.turn
+        turn_id = progress.identity.turn_id
         if client.cut_reason is not None:
-            _LOG.info("client_cut", turn_id=turn.turn_id, reason=client.cut_reason)
+            _LOG.info("client_cut", turn_id=turn_id, reason=client.cut_reason)
         if progress.ended:
             return
         if progress.head_timed_out:
             # The client was told that there is no answer: nobody may be billed for one.
-            self._cancel_later(turn.turn_id, 0)
-        elif client.cut_reason is not None and not turn.stored:
-            self._cancel_later(turn.turn_id, self._settings.abandon_grace_seconds)
-
-    def _cancel_later(self, turn_id: str, grace_s: float) -> None:
-        if self._tasks is None:
-            raise RuntimeError("Answers.run is not running")
-        if self._abandoned >= self._settings.abandoned_turns_max:
-            grace_s = 0
-        self._abandoned += 1
-        self._turns.hold(turn_id)
-        self._tasks.create_task(self._cancel_unless_ended(turn_id, grace_s))
-
-    async def _cancel_unless_ended(self, turn_id: str, grace_s: float) -> None:
-        try:
-            await asyncio.sleep(grace_s)
-            state = self._turns.state(turn_id)
-            if state is None or state.terminal is None:
-                await self.cancel(turn_id, "abandoned")
-        except Retryable as error:
-            # It then runs to its end: tokens are lost, nothing else.
-            _LOG.warning("abandoned_turn_not_cancelled", turn_id=turn_id, error=type(error).__name__)
-        finally:
-            self._abandoned -= 1
-            self._turns.release(turn_id)
-
-    async def _append(self, topic: Topic, turn_id: str, event: Event, partition: int | None) -> None:
-        record = Outgoing(
-            topic=topic.name,
-            key=turn_id.encode(),
-            value=serde.encode(event),
-            headers=serde.event_headers(topic, turn_id, self._turns.traceparent(turn_id)),
-            partition=partition,
-        )
-        await self._producer.append([record])
+            self._cancellation.cancel_later(turn_id, 0)
+        elif client.cut_reason is not None and not progress.identity.stored:
+            self._cancellation.cancel_later(turn_id, self._settings.abandon_grace_seconds)
 
     async def _cut_slow_clients(self) -> None:
         loop = asyncio.get_running_loop()
@@ -141,10 +189,8 @@ class Answers:
             return False
         return True
 
-    def _deadline_s(self, turn: Turn) -> float:
-        # Both times in ``turn`` are of this process, so their difference needs no clock.
-        allowed_s = (turn.deadline_ms - turn.submitted_at_ms) / 1000
-        return asyncio.get_running_loop().time() + allowed_s + self._settings.deadline_grace_seconds
+    def _reconnect(self) -> bytes:
+        return reconnect_frame(round(self._settings.reconnect_ms * (1 + self._chance())))
 
     def _enter(self, client: AsgiClient) -> None:
         self._clients.add(client)

@@ -1,12 +1,15 @@
 """Waiting for a turn: for its head, its text, its end and its place in history, each within its bound."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from consumers.sse.core import (
     Ending,
+    Identity,
+    Piece,
     SseSettings,
     Step,
     StreamBroken,
@@ -18,26 +21,42 @@ from consumers.sse.core import (
     turn_timeout,
 )
 from schemas.errors import Refusal, Retryable
-from schemas.events import RateLimits, Turn
+from schemas.events import RateLimits
 from schemas.ports import AnswerReader
+from schemas.tokens import Cleared, Finished
 
 _LOG: Final = structlog.get_logger(__name__)
+
+
+def _nothing() -> None:
+    return
 
 
 class TurnProgress:
     """How far one reader has come with one turn.
 
-    ``deadline_s`` is the event loop's time after which the turn's end is not waited for.
+    ``deadline_s`` is the event loop's time after which the turn's end is not waited for. ``on_started`` is called
+    once, when the turn no longer waits for a GPU. ``cleared`` is given when it is known already.
     """
 
-    def __init__(self, turn: Turn, reader: AnswerReader, settings: SseSettings, deadline_s: float) -> None:
-        self.turn: Final = turn
+    def __init__(
+        self,
+        identity: Identity,
+        reader: AnswerReader,
+        settings: SseSettings,
+        deadline_s: float,
+        *,
+        cleared: Cleared | None = None,
+        on_started: Callable[[], None] = _nothing,
+    ) -> None:
+        self.identity: Final = identity
+        self.reader: Final = reader
         self.head_timed_out = False
-        self._reader = reader
         self._settings = settings
         self._deadline_s = deadline_s
-        self._step = Step()
-        self._texts: list[str] = []
+        self._on_started = on_started
+        self._step = Step(cleared=cleared)
+        self._pieces: list[Piece] = []
         self._broken: Refusal | None = None
 
     @property
@@ -51,25 +70,52 @@ class TurnProgress:
         return self.ended or self._broken is not None or self._now_s() >= self._deadline_s
 
     @property
+    def cleared(self) -> Cleared | None:
+        """The turn's clearance, once it is known."""
+        return self._step.cleared
+
+    @property
     def limits(self) -> RateLimits | None:
         """The quota to report in the head."""
         return limits_of(self._step)
 
     @property
-    def awaits_persisted(self) -> bool:
-        """Whether the turn will be in history, but is not known to be."""
-        return self.turn.stored and self._step.persisted is None and self._broken is None
+    def broken(self) -> Refusal | None:
+        """Why this reader's view ends before the turn does, if it does."""
+        return self._broken
 
-    def take_texts(self) -> list[str]:
+    @property
+    def settled(self) -> bool:
+        """Whether all is there that will be: a turn that is kept is in its history."""
+        kept = self.identity.stored and self._step.cleared is not None
+        return not kept or self._step.persisted is not None
+
+    @property
+    def deltas(self) -> int:
+        """Deltas of the turn up to here; of an ended turn, all."""
+        terminal = self._step.terminal
+        return terminal.seq if isinstance(terminal, Finished) else self._step.deltas
+
+    @property
+    def terminal_offset(self) -> int:
+        """Where the terminal lies, once it was seen."""
+        return self._step.terminal_offset
+
+    def take_pieces(self) -> list[Piece]:
         """The pieces of text that came since the last call, in order."""
-        texts, self._texts = self._texts, []
-        return texts
+        pieces, self._pieces = self._pieces, []
+        return pieces
 
     def ending(self) -> Ending | Refusal:
         """How this reader's answer ends, once it is over."""
         if self._step.terminal is not None:
             return ending_of(self._step.terminal)
         return self._broken or turn_timeout()
+
+    def note_started(self) -> None:
+        """The turn waits no longer, or nobody for it; only the first call tells."""
+        on_started, self._on_started = self._on_started, _nothing
+        on_started()
 
     async def head_refusal(self) -> Refusal | None:
         """Wait for the stages' decision: None once the turn is cleared, else why there is no answer."""
@@ -81,19 +127,11 @@ class TurnProgress:
         if self.ended or self._broken is not None:
             # A turn that fails in the same breath as it is cleared still gets its true status.
             ending = self.ending()
-            return ending if isinstance(ending, Refusal) and not self._texts else None
+            return ending if isinstance(ending, Refusal) and not self._pieces else None
         if self._step.cleared is not None:
             return None
         self.head_timed_out = True
         return head_timeout()
-
-    async def await_persisted(self) -> None:
-        """Wait until history contains the turn, at most ``persisted_seconds_max``."""
-        until_s = self._now_s() + self._settings.persisted_seconds_max
-        while self.awaits_persisted and self._now_s() < until_s:
-            await self.advance(until_s)
-        if self.awaits_persisted:
-            _LOG.warning("done_before_persisted", turn_id=self.turn.turn_id)
 
     async def advance(self, until_s: float | None = None) -> bool:
         """Take the next events, waiting until ``until_s`` (or the deadline) or the next heartbeat.
@@ -102,15 +140,18 @@ class TurnProgress:
         """
         left_s = (self._deadline_s if until_s is None else until_s) - self._now_s()
         try:
-            events = await self._reader.next_events(max(0.0, min(self._settings.heartbeat_seconds, left_s)))
+            events = await self.reader.next_events(max(0.0, min(self._settings.heartbeat_seconds, left_s)))
         except StreamBroken as broken:
             self._broken = broken.refusal
             return True
-        except Retryable:
+        except Retryable as error:
+            _LOG.warning("stream_interrupted", turn_id=self.identity.turn_id, error=type(error).__name__)
             self._broken = interrupted()
             return True
         self._step = read_step(events, self._step)
-        self._texts += self._step.texts
+        self._pieces += self._step.pieces
+        if self._step.started or self.ended:
+            self.note_started()
         return bool(events)
 
     @staticmethod

@@ -97,12 +97,20 @@ class LogReader(Protocol):
 
 
 class LogTail(Protocol):
-    """Follows a fixed set of partitions from their end, for as long as the process lives."""
+    """Follows partitions from their end, each for as long as it is wanted."""
 
     async def poll(self, records_max: int, wait_s: float) -> Sequence[Record]:
         """The next records of any followed partition, in order per partition."""
         ...
 
     def position(self, partition: TopicPartition) -> int:
-        """The offset up to which ``poll`` has returned the partition."""
+        """The offset up to which ``poll`` has returned the partition. KeyError for one that is not followed."""
+        ...
+
+    async def follow(self, partition: TopicPartition) -> None:
+        """Follow one more, from its present end; the others go on where they are. Raises Retryable."""
+        ...
+
+    def unfollow(self, partition: TopicPartition) -> None:
+        """Follow it no more."""
         ...

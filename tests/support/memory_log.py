@@ -351,9 +351,16 @@ class MemoryLogTail:
     def position(self, partition: TopicPartition) -> int:
         return self._positions[partition]
 
+    async def follow(self, partition: TopicPartition) -> None:
+        await asyncio.sleep(0)
+        self._positions.setdefault(partition, self._log.end(partition))
+
+    def unfollow(self, partition: TopicPartition) -> None:
+        self._positions.pop(partition, None)
+
     def _next(self, records_max: int) -> list[Record]:
         found: list[Record] = []
-        for partition, position in self._positions.items():
+        for partition, position in tuple(self._positions.items()):
             records = self._log.slice(partition, position)[: records_max - len(found)]
             if records:
                 self._positions[partition] = records[-1].offset + 1

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from operator import attrgetter
 
 from consumers.cassandra_sink.ports import ContextUpdate
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow, stored_messages
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow, stored_messages
 from schemas.errors import Retryable
 from schemas.events import Account
-from schemas.ports import Owner, StoredMessage
+from schemas.ports import Owner, StoredAnswer, StoredMessage
 
 _KEY_OF_MESSAGE = ("conversation_id", "message_seq")
+_KEY_OF_TURN = ("turn_id",)
 _KEY_OF_CONVERSATION = ("tenant_id", "user_id", "conversation_id")
 
 
@@ -29,7 +31,7 @@ class LastWriteWins:
         self._key = tuple(key)
         self.rows: dict[tuple[object, ...], dict[str, Cell]] = {}
 
-    def write(self, row: MessageRow | ConversationRow) -> None:
+    def write(self, row: MessageRow | ConversationRow | TurnRow) -> None:
         key = tuple(getattr(row, name) for name in self._key)
         cells = self.rows.setdefault(key, {})
         for column in fields(row):
@@ -44,11 +46,12 @@ class LastWriteWins:
 
 
 class MemoryRows:
-    """``ConversationRows``, and ``MessagePages`` and ``History`` over what was written."""
+    """``ConversationRows``, and ``MessagePages``, ``History`` and ``StoredAnswers`` over what was written."""
 
     def __init__(self) -> None:
         self._messages = LastWriteWins(_KEY_OF_MESSAGE)
         self._conversations = LastWriteWins(_KEY_OF_CONVERSATION)
+        self._turns = LastWriteWins(_KEY_OF_TURN)
         self.failures_left = 0
         self.rows_before_failure = 0
         self.writes = 0
@@ -57,7 +60,12 @@ class MemoryRows:
         """The next ``times`` calls raise Retryable, after ``rows_before`` of their rows are durable."""
         self.failures_left, self.rows_before_failure = times, rows_before
 
-    async def write(self, messages: Sequence[MessageRow], conversations: Sequence[ConversationRow]) -> None:
+    async def write(
+        self,
+        messages: Sequence[MessageRow],
+        conversations: Sequence[ConversationRow],
+        turns: Sequence[TurnRow] = (),
+    ) -> None:
         if self.failures_left and (messages or conversations):
             self.failures_left -= 1
             for message in messages[: self.rows_before_failure]:
@@ -68,6 +76,8 @@ class MemoryRows:
             self._messages.write(message)
         for conversation in conversations:
             self._conversations.write(conversation)
+        for turn in turns:
+            self._turns.write(turn)
 
     def messages(self) -> list[MessageRow]:
         """All message rows, by conversation and ``message_seq``; ``written_us`` is 0, since cells have their own."""
@@ -78,6 +88,19 @@ class MemoryRows:
     def conversations(self) -> list[ConversationRow]:
         rows = self._conversations.values()
         return [ConversationRow(**{**values, "written_us": 0}) for values in rows]  # type: ignore[arg-type]
+
+    def turns(self) -> list[TurnRow]:
+        """All turn rows, by turn id."""
+        rows = [TurnRow(**{"usage": None, **values, "written_us": 0}) for values in self._turns.values()]  # type: ignore[arg-type]
+        return sorted(rows, key=attrgetter("turn_id"))
+
+    async def find(self, turn_id: str) -> StoredAnswer | None:
+        for turn in self.turns():
+            texts = {row.message_seq: row.content.text for row in self.messages() if row.turn_id == turn_id}
+            text = texts.get(turn.answer_seq, "")
+            if turn.turn_id == turn_id and len(text) == sum(turn.piece_chars):
+                return _stored_answer(turn, text)
+        return None
 
     async def page(
         self, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
@@ -96,6 +119,21 @@ class MemoryRows:
             )
             histories[conversation_id] = stored_messages(rows[-messages_max:])
         return histories
+
+
+def _stored_answer(turn: TurnRow, text: str) -> StoredAnswer:
+    rest = iter(text)
+    return StoredAnswer(
+        turn_id=turn.turn_id,
+        conversation_id=turn.conversation_id,
+        tenant_id=turn.tenant_id,
+        user_id=turn.user_id,
+        model=turn.model,
+        submitted_at_ms=turn.submitted_at_ms,
+        pieces=tuple("".join(islice(rest, chars)) for chars in turn.piece_chars),
+        finish_reason=turn.finish_reason,
+        usage=turn.usage,
+    )
 
 
 @dataclass

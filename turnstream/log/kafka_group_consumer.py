@@ -1,6 +1,8 @@
 """The port ``GroupConsumer`` on Kafka."""
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
@@ -10,6 +12,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition as AiokafkaPartition
 
+from schemas.errors import Fatal
 from schemas.ports import Record, TopicPartition
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_records import to_records
@@ -20,6 +23,8 @@ log = structlog.get_logger()
 # aiokafka's own wait ends first unless a rebalance holds it up.
 _REBALANCE_GRACE_S: Final = 0.05
 _JOIN_MARGIN_MS: Final = 5_000
+# JoinGroupRequest.UNKNOWN_MEMBER_ID: whom the group does not know (any more).
+_NO_MEMBER: Final = ""
 
 
 class KafkaGroupConsumer:
@@ -28,6 +33,10 @@ class KafkaGroupConsumer:
     The rebalance protocol is eager, but a partition that this member gets back is not treated as revoked: reading
     goes on where ``poll`` left off, a pause stays, and ``on_revoked`` tells only what is really gone, as soon as
     the new assignment is known. Otherwise every member that comes or goes would abort all work in flight.
+    A member that was expelled (it stood still for a session) loses everything as soon as it learns of it, even what
+    it gets back: others had it meanwhile, so work goes on from what they committed.
+    With ``instance_id`` the membership is static (KIP-345): closing does not leave the group, and whoever comes back
+    with the id within a session gets its partitions at once, without a rebalance.
     Use as ``async with KafkaGroupConsumer(settings, group, topics) as consumer``.
     """
 
@@ -41,6 +50,8 @@ class KafkaGroupConsumer:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._callbacks: list[Callable[[frozenset[TopicPartition]], None]] = []
+        self._member_id = _NO_MEMBER
+        self._expelled_s: deque[float] = deque(maxlen=settings.expulsions_max)
         self._kafka = self._client()
 
     def _client(self) -> Any:
@@ -51,6 +62,7 @@ class KafkaGroupConsumer:
             bootstrap_servers=settings.bootstrap_servers,
             client_id=settings.client_id,
             group_id=self._group,
+            group_instance_id=_static_id(self._group, settings.instance_id),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(assignor,),
@@ -71,7 +83,7 @@ class KafkaGroupConsumer:
         try:
             with startup_failures(f"join group {self._group}"):
                 async with asyncio.timeout(self._settings.start_seconds_max):
-                    self._kafka.subscribe(self._topics, listener=_Listener(self._assigned))
+                    self._kafka.subscribe(self._topics, listener=_Listener(self._revoked, self._assigned))
                     await self._kafka.start()
             joined = True
         finally:
@@ -80,14 +92,16 @@ class KafkaGroupConsumer:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Leave the group, so that others need not wait for the session to expire."""
+        """Leave the group, so that others need not wait for the session to expire; a static member only stops."""
         await self._close()
 
     async def poll(self, records_max: int, wait_s: float) -> Sequence[Record]:
         """Up to ``records_max`` records, in order per partition; empty after ``wait_s`` seconds without any.
 
-        Raises Retryable when the broker fails, Fatal when access is denied.
+        Raises Retryable when the broker fails, Fatal when access is denied, when this member is expelled again and
+        again, or when aiokafka's coordination of the group has ended: only a fresh process can join then.
         """
+        self._check_rivals()
         with kafka_failures(f"poll as {self._group}"):
             try:
                 async with asyncio.timeout(wait_s + _REBALANCE_GRACE_S):
@@ -95,6 +109,11 @@ class KafkaGroupConsumer:
             except TimeoutError:
                 # A rebalance is going on: aiokafka would wait for its end, however long.
                 return ()
+            except KafkaError as error:
+                if type(error) is KafkaError:
+                    # What aiokafka does not know, such as FENCED_INSTANCE_ID, or an end of its coordination.
+                    raise Fatal(f"poll as {self._group}: the membership is broken") from error
+                raise
         for theirs, found in fetched.items():
             self._positions[_ours(theirs)] = found[-1].offset + 1
         return to_records(fetched.values())
@@ -127,18 +146,47 @@ class KafkaGroupConsumer:
         assigned = self._kafka.assignment()
         return [ours for ours in map(_theirs, partitions) if ours in assigned]
 
+    def _revoked(self) -> None:
+        # The eager protocol revokes all at every rebalance, and most of it comes back.
+        if self._joined_as() == _NO_MEMBER:
+            self._expelled()
+
     def _assigned(self, now_held: frozenset[TopicPartition]) -> None:
+        if self._joined_as() != self._member_id:
+            self._expelled()
+            self._member_id = self._joined_as()
         lost = self._held - now_held
         for partition in self._held & now_held:
             self._keep(partition)
+        self._held = now_held
+        log.info("partitions_assigned", group=self._group, held=len(now_held), lost=len(lost))
+        self._lose(lost)
+
+    def _expelled(self) -> None:
+        if self._member_id == _NO_MEMBER:
+            return
+        self._member_id = _NO_MEMBER
+        self._expelled_s.append(time.monotonic())
+        lost, self._held = self._held, frozenset()
+        log.warning("member_expelled", group=self._group, lost=len(lost))
+        self._lose(lost)
+
+    def _lose(self, lost: frozenset[TopicPartition]) -> None:
         for partition in lost:
             self._positions.pop(partition, None)
             self._paused.discard(partition)
-        self._held = now_held
-        log.info("partitions_assigned", group=self._group, held=len(now_held), lost=len(lost))
         if lost:
             for callback in self._callbacks:
                 callback(lost)
+
+    def _check_rivals(self) -> None:
+        times = self._expelled_s
+        if len(times) == times.maxlen and times[-1] - times[0] < self._settings.expulsions_seconds:
+            raise Fatal(f"{self._group}: expelled again and again; has another process the same instance_id?")
+
+    def _joined_as(self) -> str:
+        # aiokafka does not tell otherwise whether a new assignment continues the membership.
+        return str(self._kafka._coordinator.member_id)  # noqa: SLF001
 
     def _keep(self, partition: TopicPartition) -> None:
         theirs = _theirs(partition)
@@ -156,15 +204,21 @@ class KafkaGroupConsumer:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
-    def __init__(self, assigned: Callable[[frozenset[TopicPartition]], None]) -> None:
+    def __init__(self, revoked: Callable[[], None], assigned: Callable[[frozenset[TopicPartition]], None]) -> None:
+        self._revoked = revoked
         self._assigned = assigned
 
-    def on_partitions_revoked(self, revoked: object) -> None:
-        """Nothing yet: the eager protocol revokes all, and most of it comes back."""
+    def on_partitions_revoked(self, _revoked: object) -> None:
+        """Tell the consumer that a rebalance begins."""
+        self._revoked()
 
     def on_partitions_assigned(self, assigned: Sequence[Any]) -> None:
         """Tell the consumer what it holds now."""
         self._assigned(frozenset(map(_ours, assigned)))
+
+
+def _static_id(group: str, instance_id: str | None) -> str | None:
+    return None if instance_id is None else f"{group}.{instance_id}"
 
 
 def _ours(partition: Any) -> TopicPartition:

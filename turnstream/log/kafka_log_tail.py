@@ -18,14 +18,14 @@ log = structlog.get_logger()
 
 
 class KafkaLogTail:
-    """Follows ``partitions`` from where they end while it starts, without a group.
+    """Follows ``partitions`` from where they end while it starts, and others later, without a group.
 
     Use as ``async with KafkaLogTail(settings, partitions) as tail``: from then on ``position`` is valid.
     """
 
     def __init__(self, settings: KafkaSettings, partitions: Sequence[TopicPartition]) -> None:
         self._settings = settings
-        self._partitions = tuple(partitions)
+        self._first = tuple(partitions)
         self._positions: dict[TopicPartition, int] = {}
         self._kafka: Any = AIOKafkaConsumer(
             bootstrap_servers=settings.bootstrap_servers,
@@ -66,22 +66,45 @@ class KafkaLogTail:
         """
         with kafka_failures("poll the tail"):
             fetched = await self._kafka.getmany(timeout_ms=wait_s * 1000, max_records=records_max)
-        for partition, found in fetched.items():
-            self._positions[TopicPartition(partition.topic, partition.partition)] = found[-1].offset + 1
-        return to_records(fetched.values())
+        followed = {TopicPartition(one.topic, one.partition): found for one, found in fetched.items()}
+        # What came of a partition that was given up meanwhile must not be followed again by accident.
+        wanted = {partition: found for partition, found in followed.items() if partition in self._positions}
+        self._positions.update({partition: found[-1].offset + 1 for partition, found in wanted.items()})
+        return to_records(wanted.values())
 
     def position(self, partition: TopicPartition) -> int:
         """The offset after the last record of ``partition`` that ``poll`` returned. KeyError if not followed."""
         return self._positions[partition]
 
+    async def follow(self, partition: TopicPartition) -> None:
+        """Follow ``partition`` too, from its present end. Raises Retryable after ``read_seconds_max``."""
+        if partition in self._positions:
+            return
+        with kafka_failures(f"follow {partition.topic}/{partition.partition}"):
+            async with asyncio.timeout(self._settings.read_seconds_max):
+                self._positions.update(await self._ends((partition,)))
+        self._assign()
+
+    def unfollow(self, partition: TopicPartition) -> None:
+        """Follow ``partition`` no more."""
+        if self._positions.pop(partition, None) is not None:
+            self._assign()
+
     async def _seek_to_end(self) -> None:
         # Asked for before assigning: aiokafka's position() loops for ever on a partition that does not exist.
-        theirs = [AiokafkaPartition(*partition) for partition in self._partitions]
-        ends = await self._kafka.end_offsets(theirs)
-        self._kafka.assign(theirs)
-        for partition, end in ends.items():
-            self._kafka.seek(partition, end)
-            self._positions[TopicPartition(partition.topic, partition.partition)] = end
+        self._positions.update(await self._ends(self._first))
+        self._assign()
+
+    async def _ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        ends = await self._kafka.end_offsets([AiokafkaPartition(*partition) for partition in partitions])
+        return {TopicPartition(found.topic, found.partition): end for found, end in ends.items()}
+
+    def _assign(self) -> None:
+        # An assignment forgets what was fetched and where it stood: each partition goes on behind what poll returned.
+        theirs = {AiokafkaPartition(*partition): position for partition, position in self._positions.items()}
+        self._kafka.assign(list(theirs))
+        for partition, position in theirs.items():
+            self._kafka.seek(partition, position)
 
     async def _close(self) -> None:
         try:

@@ -14,6 +14,11 @@ class KafkaSettings(BaseModel):
 
     bootstrap_servers: str = Field(default="127.0.0.1:19092", description="host:port, comma separated.")
     client_id: str = "turnstream"
+    instance_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,128}$",
+        description="Names this replica across restarts, which then get their partitions back at once. Never for two.",
+    )
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = None
 
     linger_ms: float = Field(default=0, ge=0, le=2, description="Wait for more records before a batch is sent.")
@@ -23,8 +28,12 @@ class KafkaSettings(BaseModel):
     commit_seconds_max: float = Field(default=5, gt=0)
     read_seconds_max: float = Field(default=5, gt=0, description="For a range of a partition, or for offsets.")
     admin_seconds_max: float = Field(default=20, gt=0, description="For one request about topics.")
-    session_ms_max: int = Field(default=10_000, gt=0, description="Silence after which a member is dead.")
-    heartbeat_ms: int = Field(default=1_000, gt=0, description="A member learns of a rebalance by its heartbeat.")
+    session_ms_max: int = Field(default=6_000, gt=0, description="Silence after which a member is dead.")
+    heartbeat_ms: int = Field(default=500, gt=0, description="A member learns of a rebalance by its heartbeat.")
+    expulsions_max: int = Field(
+        default=5, ge=2, description="Of a member within `expulsions_seconds`; then its process ends."
+    )
+    expulsions_seconds: float = Field(default=60, gt=0)
     poll_interval_ms_max: int = Field(default=300_000, gt=0, description="Between two polls of a living member.")
     fetch_wait_ms_max: int = Field(default=500, ge=0, description="Of one long poll; delays a resumed partition.")
     lazy_fetch_bytes_min: int = Field(

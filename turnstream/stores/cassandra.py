@@ -27,7 +27,12 @@ from cassandra import (
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.connection import ConnectionException
-from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, TokenAwarePolicy
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    DCAwareRoundRobinPolicy,
+    FallthroughRetryPolicy,
+    TokenAwarePolicy,
+)
 from cassandra.protocol import ErrorMessage
 from cassandra.query import UNSET_VALUE, PreparedStatement, SimpleStatement
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -68,10 +73,18 @@ class CassandraSettings(BaseModel):
     consistency: Literal["LOCAL_QUORUM", "LOCAL_ONE", "QUORUM"] = Field(
         default="LOCAL_QUORUM", description="For reads and writes alike: a read then sees every acknowledged write."
     )
-    connect_seconds_max: float = Field(default=20.0, gt=0)
-    request_seconds_max: float = Field(
-        default=1.5, gt=0, description="Per attempt; below the server's own write timeout (2 s), so that we decide."
+    connect_seconds_max: float = Field(default=20.0, gt=0, description="For the first connection of a process.")
+    handshake_seconds_max: float = Field(default=5.0, gt=0, description="For any connection to one node.")
+    reconnect_seconds: float = Field(
+        default=0.5, gt=0, description="Between two attempts to reach a node that is down."
     )
+    heartbeat_seconds: int = Field(
+        default=10, ge=1, description="An idle connection is asked whether it lives; silence as long again says no."
+    )
+    answer_seconds_max: float = Field(
+        default=2.0, gt=0, description="For one statement, over all attempts; then the caller decides what to do."
+    )
+    request_seconds_max: float = Field(default=0.9, gt=0, description="For one attempt: there is time for a second.")
     attempts_max: int = Field(default=3, ge=1)
     retry_delay_ms: int = Field(default=50, ge=0, description="Before the second attempt; doubled for each further.")
     requests_in_flight_max: int = Field(default=256, ge=1)
@@ -94,11 +107,18 @@ class CassandraSession:
     async def execute(self, query: str, values: Sequence[object] = ()) -> Sequence[Any]:
         """The rows (named tuples) of ``query``, a constant with ``?`` markers. None leaves a column as it is.
 
-        Only for statements that may be repeated. Raises Retryable when no replica set answered in time after
-        ``attempts_max`` attempts, Fatal when the server rejects the query, TypeError or ValueError when the values
-        do not fit it.
+        Only for statements that may be repeated. Raises Retryable when no replica set answered after ``attempts_max``
+        attempts or within ``answer_seconds_max``, Fatal when the server rejects the query, TypeError or ValueError
+        when the values do not fit it.
         """
         bound = [UNSET_VALUE if value is None else value for value in values]
+        try:
+            async with asyncio.timeout(self._settings.answer_seconds_max):
+                return await self._insist(query, bound)
+        except TimeoutError as error:
+            raise _translated(error, query) from error
+
+    async def _insist(self, query: str, bound: Sequence[object]) -> Sequence[Any]:
         delay_s = self._settings.retry_delay_ms / 1000
         for attempt in range(1, self._settings.attempts_max + 1):
             try:
@@ -181,6 +201,8 @@ def _connect(settings: CassandraSettings, keyspace: str | None, abandoned: threa
         session = cluster.connect(keyspace)
         # Paging is ours (LIMIT): the driver would fetch further pages with blocking calls.
         session.default_fetch_size = None
+        # prepare() takes no deadline, and the public setter of the default refuses beside execution profiles.
+        session._default_timeout = settings.request_seconds_max  # noqa: SLF001
         if not abandoned.is_set():
             on_failure.pop_all()
     return session
@@ -202,8 +224,12 @@ def _cluster(settings: CassandraSettings) -> Cluster:
         protocol_version=settings.protocol_version,
         auth_provider=auth,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-        connect_timeout=settings.connect_seconds_max,
-        control_connection_timeout=settings.connect_seconds_max,
+        connect_timeout=settings.handshake_seconds_max,
+        control_connection_timeout=settings.handshake_seconds_max,
+        # The driver's own policy doubles its delay up to ten minutes: after an outage nobody would know why we wait.
+        reconnection_policy=ConstantReconnectionPolicy(settings.reconnect_seconds, max_attempts=None),
+        idle_heartbeat_interval=settings.heartbeat_seconds,
+        idle_heartbeat_timeout=settings.heartbeat_seconds,
         max_schema_agreement_wait=settings.schema_seconds_max,
         monitor_reporting_enabled=False,
     )

@@ -1,11 +1,12 @@
 """What every ``LogReader`` and ``LogTail`` keeps."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from schemas.errors import Retryable
-from schemas.ports import Record
+from schemas.ports import LogTail, Record
 from tests.support.log_backends import PARTITIONS, LogBackend, numbered
 
 
@@ -105,3 +106,37 @@ async def _outcome(reading: object) -> object:
         return await reading  # type: ignore[misc]
     except Retryable as error:
         return error
+
+
+async def test_a_tail_takes_partitions_in_and_gives_them_up_while_the_others_go_on(backend: LogBackend) -> None:
+    home, visited = backend.partition(0), backend.partition(1)
+    seen: list[tuple[int, int]] = []
+
+    async def poll(tail: LogTail) -> None:
+        while True:
+            seen.extend((record.partition, record.offset) for record in await tail.poll(3, 0.05))
+            await asyncio.sleep(0)
+
+    async with backend.producer() as producer, backend.tail([home]) as tail, asyncio.TaskGroup() as tasks:
+        polling = tasks.create_task(poll(tail))
+        await producer.append(numbered(backend, 5, 1))
+        for _ in range(3):
+            await tail.follow(visited)
+            await tail.follow(visited)
+            before = tail.position(visited)
+            for _ in range(4):
+                await producer.append([*numbered(backend, 5, 0), *numbered(backend, 5, 1)])
+            await _until(lambda: tail.position(visited) == before + 20)  # noqa: B023 - awaited in this round
+            tail.unfollow(visited)
+            await producer.append(numbered(backend, 5, 1))
+        await _until(lambda: tail.position(home) == 60)
+        polling.cancel()
+    assert [offset for partition, offset in seen if partition == 0] == list(range(60))
+    followed = [offset for partition, offset in seen if partition == 1]
+    assert followed == [*range(5, 25), *range(30, 50), *range(55, 75)]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - another task brings it about and tells nobody
+            await asyncio.sleep(0.01)

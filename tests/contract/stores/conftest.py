@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -89,7 +90,9 @@ def cassandra_settings(servers: Stack) -> CassandraSettings:
     assert servers.endpoints.cassandra is not None
     host, port = servers.endpoints.cassandra
     settings = CassandraSettings(contact_points=(host,), port=port)
-    asyncio.run(create_tables(settings))
+    # In a thread: whoever asks for it first may be a fixture in a running event loop.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(create_tables(settings))).result()
     return settings
 
 

@@ -21,10 +21,11 @@ from producers.ingest.http_app import make_app
 from producers.ingest.stage import IngestPorts
 from schemas import serde
 from schemas.content import Content
+from schemas.cursors import cursor_key
 from schemas.errors import Refusal
 from schemas.events import Account, FinishReason, RateLimits, Turn, TurnSubmitted, Usage
 from schemas.ids import turn_partition
-from schemas.ports import Outgoing, StoredMessage, TopicPartition
+from schemas.ports import Metrics, Outgoing, Producer, StoredMessage, TopicPartition
 from schemas.tokens import (
     AttemptStarted,
     Cancelled,
@@ -42,6 +43,7 @@ from tests.support.memory_stores import MemoryConversationDirectory, MemoryKeyDi
 from turnstream.http_server import ServerSettings, open_listener, serve
 
 PEPPER = b"pepper of the tests"
+CURSOR_KEY = cursor_key(PEPPER)
 PARTITIONS = 4
 HOME = (1, 3)
 KEY = make_api_key(bytes(range(30)))
@@ -258,6 +260,27 @@ async def running_edge(
             following.cancel()
 
 
+def live_turns(
+    log: MemoryLog, producer: Producer, settings: SseSettings, metrics: Metrics, tail: MemoryLogTail | None = None
+) -> LiveTurns:
+    return LiveTurns(
+        tail or home_tail(log),
+        log.reader(),
+        producer,
+        HOME,
+        edge_id="edge-test",
+        settings=settings,
+        metrics=metrics,
+        entropy=os.urandom,
+    )
+
+
+def make_answers(
+    turns: LiveTurns, producer: Producer, settings: SseSettings, on_started: Callable[[str], None] = lambda _: None
+) -> Answers:
+    return Answers(turns, producer, settings, cursor_key=CURSOR_KEY, on_started=on_started, chance=lambda: 0.5)
+
+
 def home_tail(log: MemoryLog) -> MemoryLogTail:
     return log.tail([TopicPartition(TOKENS.name, partition) for partition in HOME])
 
@@ -266,9 +289,9 @@ def _build(script: Script, sse: SseSettings, ingest: IngestSettings) -> tuple[Ed
     log, keys, metrics, pages = MemoryLog(PARTITIONS), CountedKeys(), FakeMetrics(), ListedPages()
     conversations = MemoryConversationDirectory()
     producer = ScriptedProducer(log)
-    turns = LiveTurns(home_tail(log), producer, HOME, edge_id="edge-test", settings=sse, entropy=os.urandom)
-    answers = Answers(turns, producer, sse)
+    turns = live_turns(log, producer, sse, metrics)
     admission = Admission(ingest.streams_open_max, metrics)
+    answers = make_answers(turns, producer, sse)
 
     def now_ms() -> int:
         log.now_ms += 1

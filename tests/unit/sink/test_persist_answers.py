@@ -7,8 +7,8 @@ import pytest
 
 from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import ContextUpdate
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow
-from consumers.cassandra_sink.stage import PersistAnswers, run_repayments
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow
+from consumers.cassandra_sink.stage import run_repayments
 from schemas.content import Content
 from schemas.errors import Retryable
 from schemas.events import FinishReason, Message, Role
@@ -18,8 +18,6 @@ from schemas.ports import StoredMessage
 from schemas.tokens import Persisted, TokenEvent
 from tests.support.answer_records import (
     PARTITION,
-    AnswerRecords,
-    CountedMetrics,
     answer,
     cancelled,
     cleared,
@@ -31,46 +29,7 @@ from tests.support.answer_records import (
     turn_id_of,
 )
 from tests.support.memory_stores import MemoryContexts, MemoryRows
-
-
-class Sink:
-    """A sink with everything it touches."""
-
-    def __init__(self, settings: CassandraSinkSettings | None = None, rows: MemoryRows | None = None) -> None:
-        self.log = AnswerRecords()
-        self.rows = rows or MemoryRows()
-        self.contexts = MemoryContexts()
-        self.metrics = CountedMetrics()
-        self.settings = settings or CassandraSinkSettings()
-        self.read = 0
-        self.sink = self._new()
-
-    def _new(self) -> PersistAnswers:
-        return PersistAnswers(
-            rows=self.rows,
-            contexts=self.contexts,
-            producer=self.log,
-            metrics=self.metrics,
-            settings=self.settings,
-            now_ms=lambda: self.log.now_ms + 5,
-        )
-
-    async def take(self, *events: TokenEvent) -> None:
-        """Append the events and let the sink read to the end of what was there then."""
-        self.log.add(*events)
-        end = len(self.log.records)
-        await self.sink.write(self.log.between(self.read, end))
-        self.read = end
-
-    def restart(self) -> None:
-        self.read = self.safe()
-        self.sink = self._new()
-
-    def safe(self) -> int:
-        return self.sink.safe_position(PARTITION, self.read)
-
-    def statuses(self) -> list[tuple[Role, str, str]]:
-        return [(row.role, row.content.text, row.status) for row in self.rows.messages()]
+from tests.unit.sink.sink_world import Sink
 
 
 async def test_a_finished_turn_leaves_its_pair_of_messages_and_its_conversation() -> None:
@@ -88,8 +47,13 @@ async def test_persisted_names_the_answer_and_comes_after_rows_and_context() -> 
     steps: list[str] = []
 
     class Rows(MemoryRows):
-        async def write(self, messages: Sequence[MessageRow], conversations: Sequence[ConversationRow]) -> None:
-            await super().write(messages, conversations)
+        async def write(
+            self,
+            messages: Sequence[MessageRow],
+            conversations: Sequence[ConversationRow],
+            turns: Sequence[TurnRow] = (),
+        ) -> None:
+            await super().write(messages, conversations, turns)
             steps.extend(row.status for row in messages if row.role is Role.ASSISTANT)
 
     class Contexts(MemoryContexts):
@@ -252,10 +216,15 @@ async def test_a_forgotten_partition_is_not_revived_by_a_write_in_flight() -> No
     started, proceed = asyncio.Event(), asyncio.Event()
 
     class Rows(MemoryRows):
-        async def write(self, messages: Sequence[MessageRow], conversations: Sequence[ConversationRow]) -> None:
+        async def write(
+            self,
+            messages: Sequence[MessageRow],
+            conversations: Sequence[ConversationRow],
+            turns: Sequence[TurnRow] = (),
+        ) -> None:
             started.set()
             await proceed.wait()
-            await super().write(messages, conversations)
+            await super().write(messages, conversations, turns)
 
     sink = Sink(rows=Rows())
     async with asyncio.TaskGroup() as group:

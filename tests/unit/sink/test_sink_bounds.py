@@ -1,13 +1,26 @@
 """The sink's bounds: what is held, for how long, and what happens at the limit."""
 
+import pytest
+
 from consumers.cassandra_sink.core import CassandraSinkSettings, PartitionTurns, Plan
-from consumers.cassandra_sink.rows import Rank, message_rows
-from consumers.cassandra_sink.turns import HeldTurn
+from consumers.cassandra_sink.rows import Rank, message_rows, turn_row
+from consumers.cassandra_sink.turns import HeldTurn, TextBounds, fold, opened_by
 from schemas.tokens import TokenEvent
-from tests.support.answer_records import AnswerRecords, answer, cancelled, cleared, delta, fence, finished, turn_id_of
+from tests.support.answer_records import (
+    AnswerRecords,
+    answer,
+    cancelled,
+    cleared,
+    delta,
+    failed,
+    fence,
+    finished,
+    refused,
+    turn_id_of,
+)
 
 SETTINGS = CassandraSinkSettings(
-    text_bytes_max=8, turn_held_seconds_max=60, uncleared_seconds_max=5, turns_held_max=3, turns_skipped_max=2
+    text_bytes_max=8, turn_held_seconds_max=60, uncleared_seconds_max=5, turns_held_max=3, turns_passed_max=2
 )
 
 
@@ -17,12 +30,33 @@ class Turns:
     def __init__(self, settings: CassandraSinkSettings = SETTINGS) -> None:
         self.log = AnswerRecords()
         self.turns = PartitionTurns(settings)
+        self.planned = 0
 
     def take(self, *events: TokenEvent, refreshed: bool = True) -> Plan:
         start = len(self.log.records)
         self.log.add(*events)
         plan = self.turns.plan(self.log.between(start, len(self.log.records)))
+        assert plan.unexplained == ()
         self.turns.keep(plan, contexts_refreshed=refreshed)
+        return plan
+
+    def plan_next(self, *events: TokenEvent) -> Plan:
+        """Append and plan, but keep it only when it explains everything."""
+        self.planned = len(self.log.records)
+        self.log.add(*events)
+        plan = self.turns.plan(self.log.between(self.planned, len(self.log.records)))
+        if not plan.unexplained:
+            self.turns.keep(plan, contexts_refreshed=True)
+        return plan
+
+    def explain(self, turn_id: str) -> Plan:
+        """Plan the last batch again with what the log has of one turn, and keep it."""
+        own = [one for one in self.log.records if getattr(one.event, "turn_id", None) == turn_id]
+        bounds = TextBounds(SETTINGS.text_bytes_max, SETTINGS.pieces_max)
+        found = {turn_id: fold(opened_by(own[0]), own, bounds)}
+        plan = self.turns.plan(self.log.between(self.planned, len(self.log.records)), found)
+        assert plan.unexplained == ()
+        self.turns.keep(plan, contexts_refreshed=True)
         return plan
 
     def wait(self, seconds: int) -> Plan:
@@ -54,18 +88,19 @@ def test_a_turn_without_a_terminal_is_given_up_and_no_longer_holds_the_position(
     assert turns.wait(1).given_up == ()
 
 
-def test_a_given_up_turn_that_ends_after_all_is_written_as_if_in_time() -> None:
+def test_a_given_up_turn_that_ends_after_all_is_unexplained_and_then_written_as_if_in_time() -> None:
     turns = Turns()
     turns.take(cleared(1), fence(1), delta(1, 0, "half"))
     (given_up,) = turns.wait(61).given_up
-    plan = turns.take(delta(1, 1, "ful"), finished(1, 2))
-    (ended,) = plan.ended
+    assert turns.take(delta(1, 1, "ful")).drafts == ()
+    plan = turns.plan_next(finished(1, 2))
+    assert (plan.unexplained, plan.ended) == ((turn_id_of(1),), ())
+    (ended,) = turns.explain(turn_id_of(1)).ended
     assert ended.text == "halfful"
     late, final = (
         message_rows(turn, cleared(1), rank)[-1] for turn, rank in ((given_up, Rank.GIVEN_UP), (ended, Rank.ENDED))
     )
     assert late.written_us < final.written_us
-    assert plan.drafts == ()
 
 
 def test_a_turn_whose_clearance_never_comes_is_forgotten() -> None:
@@ -84,12 +119,54 @@ def test_a_fence_that_overtakes_its_clearance_loses_nothing() -> None:
 
 
 def test_a_cancellation_before_the_clearance_wins_in_one_batch_or_two() -> None:
-    together, apart = Turns(), Turns()
-    assert together.take(cancelled(1), cleared(1)).ended == ()
-    apart.take(cancelled(1))
-    assert apart.take(cleared(1)).ended == ()
-    assert together.safe() == apart.safe() == 0
-    assert together.wait(6).given_up == apart.wait(6).given_up == ()
+    for batches in ([(cancelled(1), cleared(1))], [(cancelled(1),), (cleared(1),)]):
+        turns = Turns()
+        for batch in batches:
+            if turns.plan_next(*batch).unexplained:
+                assert turns.explain(turn_id_of(1)).ended == ()
+        assert turns.safe() == len(turns.log.records)
+        assert turns.wait(61).given_up == ()
+
+
+def test_a_refusal_of_a_repetition_does_not_hide_the_end_of_a_turn_that_was_given_up() -> None:
+    turns = Turns()
+    turns.take(cleared(1), fence(1), delta(1, 0, "x"))
+    turns.wait(61)
+    assert turns.take(refused(1), cleared(1)).drafts == ()
+    assert turns.plan_next(finished(1, 1)).unexplained == (turn_id_of(1),)
+    assert [turn.text for turn in turns.explain(turn_id_of(1)).ended] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        (cleared(1), delta(1, 1, "b"), finished(1, 2)),
+        (cleared(1), fence(1, 2, "b"), delta(1, 1, "b", 2, "b"), finished(1, 2, 2, "b")),
+        (fence(1, 2, "b"), delta(1, 1, "b", 2, "b"), finished(1, 2, 2, "b")),
+        (fence(1, 2, "b"), delta(1, 1, "b", 2, "b"), cancelled(1)),
+        (cleared(1), delta(1, 1, "b"), failed(1)),
+        (finished(1, 1),),
+    ],
+)
+def test_a_restart_in_the_middle_of_a_turn_that_was_given_up_shows_by_what_is_missing(
+    later: tuple[TokenEvent, ...],
+) -> None:
+    turns = Turns()
+    turns.take(cleared(1), fence(1), delta(1, 0, "a"))
+    turns.turns = PartitionTurns(SETTINGS)
+    *before, last = later
+    for event in before:
+        turns.take(event)
+    assert turns.plan_next(last).unexplained == (turn_id_of(1),)
+    (ended,) = turns.explain(turn_id_of(1)).ended
+    assert ended.text in {"a", "ab"}
+
+
+def test_a_zombie_of_a_turn_that_is_held_whole_asks_nothing_of_the_log() -> None:
+    turns = Turns()
+    turns.take(cleared(1), fence(1), delta(1, 0, "a"), fence(1, 2, "b"))
+    assert turns.take(delta(1, 1, "z"), finished(1, 2)).unexplained == ()
+    assert [turn.text for turn in turns.take(finished(1, 1, 2, "b")).ended] == ["a"]
 
 
 def test_too_much_text_is_cut_for_good_wherever_batches_end() -> None:
@@ -107,28 +184,30 @@ def test_the_bound_on_text_counts_bytes() -> None:
     assert (turn.text, turn.text_bytes) == ("ää", 4)
 
 
-def test_beyond_the_bound_the_oldest_turn_is_written_as_incomplete_and_forgotten() -> None:
+def test_pieces_are_bounded_and_cut_with_the_text() -> None:
+    turns = Turns(SETTINGS.model_copy(update={"pieces_max": 2}))
+    turns.take(cleared(1), fence(1), delta(1, 0, "ä"))
+    (turn,) = turns.take(delta(1, 1, ""), delta(1, 2, "c"), finished(1, 3)).ended
+    row = turn_row(turn, cleared(1))
+    assert (row.piece_chars, turn.text, turn.text_cut) == ((1, 0), "ä", True)
+
+
+def test_beyond_the_bound_the_oldest_turn_is_given_up_and_found_again_at_its_end() -> None:
     turns = Turns()
     turns.take(*(event for number in range(3) for event in (cleared(number), fence(number), delta(number, 0, "x"))))
     plan = turns.take(cleared(3))
     assert plan.dropped == 1
     assert [turn.first_offset for turn in plan.given_up] == [0]
     assert turns.safe() == 3
-    assert turns.take(finished(0, 1)).ended == ()
+    assert turns.plan_next(finished(0, 1)).unexplained == (turn_id_of(0),)
+    assert [turn.text for turn in turns.explain(turn_id_of(0)).ended] == ["x"]
 
 
-def test_beyond_the_bound_released_turns_go_first() -> None:
-    turns = Turns()
-    turns.take(cleared(0), fence(0), delta(0, 0, "x"))
-    turns.wait(61)
-    plan = turns.take(cleared(1), cleared(2), cleared(3))
-    assert (plan.dropped, plan.given_up) == (1, ())
-    assert len(plan.turns) == 3
-
-
-def test_the_bound_on_all_text_drops_the_oldest() -> None:
-    turns = Turns(SETTINGS.model_copy(update={"held_bytes_max": 10}))
-    turns.take(cleared(1), fence(1), delta(1, 0, "12345"), cleared(2), fence(2), delta(2, 0, "12345"))
+def test_the_bound_on_bytes_counts_questions_and_answers_and_drops_the_oldest() -> None:
+    question = len("question 1.0")
+    turns = Turns(SETTINGS.model_copy(update={"held_bytes_max": 2 * (question + 8 + 5)}))
+    assert turns.take(cleared(1), fence(1), delta(1, 0, "12345")).dropped == 0
+    assert turns.take(cleared(2), fence(2), delta(2, 0, "12345")).dropped == 0
     plan = turns.take(delta(2, 1, "6"))
     assert [turn.first_offset for turn in plan.given_up] == [0]
 
@@ -168,4 +247,4 @@ def test_planning_changes_nothing() -> None:
     first, second = turns.turns.plan(batch), turns.turns.plan(batch)
     assert first == second
     assert [turn.state.cleared for turn in first.ended] == [cleared(1)]
-    assert turn_id_of(1) in first.skipped
+    assert first.passed == {turn_id_of(1): True}

@@ -8,15 +8,13 @@ from contextlib import asynccontextmanager
 from starlette.types import Message
 
 from consumers.sse.core import SseSettings
-from consumers.sse.live_turns import LiveTurns
-from consumers.sse.stage import Answers
 from schemas import ids
 from schemas.errors import OutcomeUnknown, server_error
 from schemas.events import Turn
 from schemas.ports import Outgoing
 from schemas.topics import TOKENS, TURNS_CANCELLED
 from tests.support.memory_log import MemoryLog, MemoryProducer
-from tests.unit.ingest.edge_world import HOME, SSE, Stages, home_tail, until
+from tests.unit.ingest.edge_world import HOME, SSE, FakeMetrics, Stages, live_turns, make_answers, until
 
 NOW_MS = 1_700_000_000_000
 
@@ -55,8 +53,10 @@ class Edge:
     def __init__(self, settings: SseSettings) -> None:
         self.log = MemoryLog()
         producer = self.log.producer()
-        self.turns = LiveTurns(home_tail(self.log), producer, HOME, edge_id="e", settings=settings, entropy=os.urandom)
-        self.answers = Answers(self.turns, producer, settings)
+        self.metrics = FakeMetrics()
+        self.started: list[str] = []
+        self.turns = live_turns(self.log, producer, settings, self.metrics)
+        self.answers = make_answers(self.turns, producer, settings, self.started.append)
 
     def turn(self, *, stored: bool = False, seconds: int = 60) -> Turn:
         return Turn(
@@ -192,7 +192,7 @@ class NoHints(MemoryProducer):
 
 async def test_a_lost_hint_does_not_undo_a_cancellation() -> None:
     edge = Edge(SSE)
-    await Answers(edge.turns, NoHints(edge.log), SSE).cancel(edge.turn().turn_id, "client")
+    await make_answers(edge.turns, NoHints(edge.log), SSE).cancel(edge.turn().turn_id, "client")
     assert len(edge.log.records(TOKENS.name)) == 1
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.sse.core import Ending
-from consumers.sse.frames import DONE, PING, ChunkEncoder, Identity, completion_body, error_frame
+from consumers.sse.core import Ending, Identity, Piece
+from consumers.sse.frames import DONE, PING, ChunkEncoder, completion_body, error_frame
+from schemas.cursors import Cursor, CursorSigner, cursor_key
 from schemas.errors import server_error
 from schemas.events import Usage
 
@@ -21,6 +22,17 @@ FIXED = (
 )
 
 
+SIGNER = CursorSigner(cursor_key(b"pepper"), "turn", "tenant", "user")
+
+
+def encoder(identity: Identity, *, include_usage: bool = False, signer: CursorSigner | None = None) -> ChunkEncoder:
+    return ChunkEncoder(identity, signer, include_usage=include_usage)
+
+
+def piece(text: str) -> Piece:
+    return Piece(text, 4, 77)
+
+
 def payload(frame: bytes) -> Any:
     text = frame.decode()
     assert text.startswith("data: ")
@@ -30,21 +42,21 @@ def payload(frame: bytes) -> Any:
 
 
 def test_golden_frames_without_usage() -> None:
-    frames = ChunkEncoder(STATELESS, include_usage=False)
+    frames = encoder(STATELESS)
     choice = FIXED + b',"choices":[{"index":0,"delta":'
     assert frames.role() == (
         choice + b'{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]}\n\n'
     )
-    assert frames.text('a "b"\n') == (
+    assert frames.text(piece('a "b"\n')) == (
         choice + b'{"content":"a \\"b\\"\\n"},"logprobs":null,"finish_reason":null}]}\n\n'
     )
-    assert frames.last(Ending("stop", None)) == choice + b'{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
+    assert frames.last(Ending("stop", None), 5, 78) == choice + b'{},"logprobs":null,"finish_reason":"stop"}]}\n\n'
     assert (PING, DONE) == (b": ping\n\n", b"data: [DONE]\n\n")
 
 
 def test_with_usage_every_chunk_but_the_last_says_null() -> None:
-    frames = ChunkEncoder(STATELESS, include_usage=True)
-    for frame in (frames.role(), frames.text("x"), frames.last(Ending("length", USAGE))):
+    frames = encoder(STATELESS, include_usage=True)
+    for frame in (frames.role(), frames.text(piece("x")), frames.last(Ending("length", USAGE), 5, 78)):
         assert payload(frame)["usage"] is None
         assert len(payload(frame)["choices"]) == 1
     last = payload(frames.usage(USAGE))
@@ -58,27 +70,51 @@ def test_with_usage_every_chunk_but_the_last_says_null() -> None:
 
 
 def test_a_stored_turn_names_its_conversation_in_every_chunk() -> None:
-    frames = ChunkEncoder(STORED, include_usage=True)
-    for frame in (frames.role(), frames.text("x"), frames.last(Ending("stop", None)), frames.usage(USAGE)):
+    frames = encoder(STORED, include_usage=True)
+    for frame in (
+        frames.role(),
+        frames.text(piece("x")),
+        frames.last(Ending("stop", None), 5, 78),
+        frames.usage(USAGE),
+    ):
         assert payload(frame)["conversation_id"] == "conv_9"
 
 
 def test_a_cancelled_answer_says_so_in_its_last_chunk() -> None:
-    last = payload(ChunkEncoder(STATELESS, include_usage=False).last(Ending("stop", None, cancelled="client")))
+    last = payload(encoder(STATELESS).last(Ending("stop", None, cancelled="client"), 5, 78))
     assert (last["choices"][0]["finish_reason"], last["cancelled"]) == ("stop", "client")
 
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_any_text_is_one_line_that_decodes_to_itself(text: str) -> None:
-    frame = ChunkEncoder(STATELESS, include_usage=False).text(text)
+    frame = encoder(STATELESS).text(piece(text))
     assert payload(frame)["choices"][0]["delta"] == {"content": text}
 
 
 @pytest.mark.parametrize("character", ["\u0085", "\u2028", "\u2029", "\r", "\x0b", "\x1c", "\\u2028"])
 def test_characters_that_some_readers_take_for_line_ends(character: str) -> None:
-    assert payload(ChunkEncoder(STATELESS, include_usage=False).text(character))["choices"][0]["delta"] == {
-        "content": character
-    }
+    assert payload(encoder(STATELESS).text(piece(character)))["choices"][0]["delta"] == {"content": character}
+
+
+def test_text_and_end_carry_the_cursor_behind_them() -> None:
+    frames = encoder(STATELESS, signer=SIGNER)
+    assert SIGNER.verify(payload(frames.text(piece("x")))["cursor"]) == Cursor(4, 77)
+    assert SIGNER.verify(payload(frames.last(Ending("stop", None), 5, 78))["cursor"]) == Cursor(5, 78)
+    assert "cursor" not in payload(frames.role())
+
+
+def test_with_ids_a_frame_is_the_same_behind_its_id() -> None:
+    plain, resumed = (
+        encoder(STATELESS, signer=SIGNER),
+        ChunkEncoder(STATELESS, SIGNER, include_usage=False, with_ids=True),
+    )
+    for one, other in (
+        (plain.text(piece("x")), resumed.text(piece("x"))),
+        (plain.last(Ending("stop", None), 5, 78), resumed.last(Ending("stop", None), 5, 78)),
+    ):
+        cursor = payload(one)["cursor"]
+        assert other == f"id: {cursor}\n".encode() + one
+    assert resumed.role() == plain.role()
 
 
 def test_an_error_frame_has_all_four_keys() -> None:

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
-from consumers.sse.core import Ending, Step, ending_of, limits_of, read_step
+from consumers.sse.core import Ending, Piece, Step, ending_of, ending_of_stored, limits_of, read_step
 from schemas.content import Content
 from schemas.errors import Refusal, server_error
 from schemas.events import FinishReason, RateLimits, Usage
+from schemas.ports import Placed, StoredAnswer
 from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished, Persisted, Refused
 
 TURN = "0" * 26
@@ -26,10 +29,10 @@ def delta(seq: int, text: str) -> Delta:
 
 def test_a_step_adds_to_what_is_known_and_brings_only_new_text() -> None:
     fence = AttemptStarted(turn_id=TURN, attempt=1, owner="gpu")
-    first = read_step([fence, delta(0, "a"), delta(1, "b")], Step())
-    last = read_step([FINISHED, Persisted(turn_id=TURN, message_seq=1)], first)
-    assert first == Step(texts=("a", "b"))
-    assert (last.texts, last.terminal) == ((), FINISHED)
+    first = read_step([Placed(fence, 7), Placed(delta(0, "a"), 8), Placed(delta(1, "b"), 11)], Step())
+    last = read_step([Placed(FINISHED, 12), Placed(Persisted(turn_id=TURN, message_seq=1), 13)], first)
+    assert first == Step(started=True, pieces=(Piece("a", 0, 8), Piece("b", 1, 11)), deltas=2)
+    assert (last.pieces, last.deltas, last.terminal, last.terminal_offset) == ((), 2, FINISHED, 12)
     assert last.persisted is not None
 
 
@@ -54,6 +57,13 @@ def test_every_bad_end_is_an_error() -> None:
 
 def test_a_cancelled_answer_ends_well() -> None:
     assert ending_of(Cancelled(turn_id=TURN, reason="abandoned")) == Ending("stop", None, cancelled="abandoned")
+
+
+def test_a_stored_answer_ends_as_it_did_on_the_log() -> None:
+    stored = StoredAnswer(TURN, "c", "t", "u", "m", 0, ("a",), FinishReason.LENGTH, USAGE)
+    assert ending_of_stored(stored) == Ending("length", USAGE)
+    assert ending_of_stored(replace(stored, finish_reason=FinishReason.CANCELLED)) == Ending("stop", None, "client")
+    assert isinstance(ending_of_stored(replace(stored, finish_reason=FinishReason.FAILED)), Refusal)
 
 
 def test_limits_come_from_whoever_counted() -> None:

@@ -164,3 +164,20 @@ async def test_concurrent_first_uses_prepare_once() -> None:
         for _ in range(2):
             group.create_task(cql.execute(QUERY))
     assert driver.prepared == [QUERY]
+
+
+async def test_a_statement_is_given_up_after_its_time_whatever_attempts_are_left() -> None:
+    driver = Driver()
+    settings = SETTINGS.model_copy(update={"answer_seconds_max": 0.01, "request_seconds_max": 60.0})
+    with pytest.raises(Retryable, match="TimeoutError"):
+        await session(driver, settings).execute(QUERY)
+    assert len(driver.sent) == 1
+
+
+async def test_waiting_for_a_slot_counts_as_waiting_for_an_answer() -> None:
+    driver = Driver([["warm"]])
+    cql = session(driver, SETTINGS.model_copy(update={"answer_seconds_max": 0.05, "request_seconds_max": 60.0}))
+    await cql.execute(QUERY)
+    outcomes = await asyncio.gather(*(cql.execute(QUERY) for _ in range(3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Retryable] * 3
+    assert len(driver.sent) == 3
