@@ -19,11 +19,6 @@ def quota_reservation(tenant_id: str, turn_id: str) -> str:
     return f"ts:quota:{{{tenant_id}}}:turn:{turn_id}"
 
 
-def turn_claim(scope: str) -> str:
-    """String: the claim of an idempotency key as JSON, a shortcut; ``scope`` is a keyed hash of user and key."""
-    return f"ts:claim:{scope}"
-
-
 def api_key(key_hash: str) -> str:
     """String: the account of an API key as JSON, a cache with a short life."""
     return f"ts:key:{key_hash}"

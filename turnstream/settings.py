@@ -27,6 +27,7 @@ from stream_processors.rate_limit.core import RateLimitSettings
 from stream_processors.windows.core import WindowsSettings
 from turnstream.http_server import ServerSettings
 from turnstream.log.settings import KafkaSettings
+from turnstream.log.turn_lookup import TurnLookupSettings
 from turnstream.stores.cassandra import CassandraSettings
 
 PREFIX: Final = "TURNSTREAM_"
@@ -119,6 +120,7 @@ class Settings(BaseSettings):
     edge: EdgeSettings = EdgeSettings()
     ingest: IngestSettings = IngestSettings()
     sse: SseSettings = SseSettings()
+    lookup: TurnLookupSettings = TurnLookupSettings()
     auth: AuthSettings = AuthSettings()
     rate_limit: RateLimitSettings = RateLimitSettings()
     prompt: PromptSettings = PromptSettings()

@@ -80,17 +80,21 @@ class TurnReader:
         self._waiter: asyncio.Future[None] | None = None
         self._due_s = 0.0
 
-    async def next_events(self, wait_s: float) -> Sequence[Placed]:
-        """The next events; empty when about ``wait_s`` passed without any. Raises StreamBroken, Retryable."""
+    async def wait(self, wait_s: float) -> bool:
+        """Whether there are events to take, after at most about ``wait_s``. Raises StreamBroken, Retryable."""
         if not self._held and not self._live and self._broken is None:
             placed = await self._read_on()
-            if placed:
-                return placed
+            self._held += placed
         if not self._held and self._broken is None:
-            await self._wait(wait_s)
-        placed, self._held, self._bytes = self._held, [], 0
-        if not placed and self._broken is not None:
+            await self._sleep(wait_s)
+        if not self._held and self._broken is not None:
             raise self._broken
+        return bool(self._held)
+
+    async def next_events(self, wait_s: float) -> Sequence[Placed]:
+        """The next events; empty when about ``wait_s`` passed without any. Raises StreamBroken, Retryable."""
+        await self.wait(wait_s)
+        placed, self._held, self._bytes = self._held, [], 0
         return placed
 
     def go_live(self) -> None:
@@ -161,7 +165,7 @@ class TurnReader:
                 placed.append(Placed(event, record.offset))
         return placed
 
-    async def _wait(self, wait_s: float) -> None:
+    async def _sleep(self, wait_s: float) -> None:
         loop = asyncio.get_running_loop()
         self._due_s = loop.time() + wait_s
         self._waiter = loop.create_future()

@@ -1,22 +1,27 @@
 """How many turns this process serves at once, and when it takes no more."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from producers.ingest.core import RequestRefused
+from producers.ingest.core import IngestSettings, RequestRefused
+from producers.ingest.queue_forecast import QueueForecast
 from schemas.errors import Refusal, unavailable
 from schemas.ports import Metrics
 
 _RETRY_AFTER_S: Final = 2
+_RETRY_AFTER_S_MAX: Final = 60
 
 
 class Admission:
-    """Counts open turns. One per process; used on its event loop alone."""
+    """Counts open turns and foresees their wait. One per process; used on its event loop alone."""
 
-    def __init__(self, streams_open_max: int, metrics: Metrics) -> None:
-        self._streams_open_max = streams_open_max
+    def __init__(self, settings: IngestSettings, metrics: Metrics, monotonic_s: Callable[[], float]) -> None:
+        self.forecast: Final = QueueForecast(settings.queue_memory_seconds)
+        self._settings = settings
         self._metrics = metrics
+        self._monotonic_s = monotonic_s
         self._open = 0
         self._closed = False
 
@@ -34,10 +39,17 @@ class Admission:
         """Refuse every new turn from now on; those admitted go on."""
         self._closed = True
 
+    def started(self, turn_id: str) -> None:
+        """A turn that was submitted here waits no longer."""
+        self.forecast.start(turn_id, self._monotonic_s())
+
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a place for one turn. Raises RequestRefused (503) when there is none."""
-        refusal = self._refusal()
+    def slot(self, *, queued: bool) -> Iterator[None]:
+        """Hold a place for one response. Raises RequestRefused (503) when there is none.
+
+        ``queued``: it may need a GPU, so that there must be hope of one in time.
+        """
+        refusal = self._refusal(queued=queued)
         if refusal is not None:
             raise RequestRefused(refusal)
         self._change(1)
@@ -46,12 +58,22 @@ class Admission:
         finally:
             self._change(-1)
 
-    def _refusal(self) -> Refusal | None:
+    def _refusal(self, *, queued: bool) -> Refusal | None:
         if self._closed:
             return unavailable("This server is shutting down. Retry: another one takes over.", "server_shutting_down")
-        if self._open >= self._streams_open_max:
+        if self._open >= self._settings.streams_open_max:
             return unavailable("The server is busy. Retry shortly.", retry_after_s=_RETRY_AFTER_S)
-        return None
+        if not queued:
+            return None
+        wait_s = self.forecast.seconds(self._monotonic_s())
+        self._metrics.gauge("turnstream_queue_seconds_predicted", wait_s)
+        excess_s = wait_s - self._settings.queue_seconds_max
+        if excess_s <= 0 or self.forecast.waiting < self._settings.queue_turns_min:
+            return None
+        retry_after_s = min(max(1, math.ceil(excess_s)), _RETRY_AFTER_S_MAX)
+        return unavailable(
+            "Too many turns wait for an answer. Retry after the given time.", retry_after_s=retry_after_s
+        )
 
     def _change(self, step: int) -> None:
         self._open += step

@@ -31,8 +31,21 @@ class IngestSettings(BaseModel):
     key_cache_seconds: float = Field(default=30, gt=0, description="How long a revoked key may still read.")
     key_cache_entries_max: int = Field(default=10_000, ge=1)
     clock_skew_ms_max: int = Field(default=5_000, ge=0, description="Between the clocks of two edges.")
-    scan_records_max: int = Field(default=200_000, ge=1, description="Records read to find a turn of another edge.")
-    scan_chunk_records_max: int = Field(default=10_000, ge=1)
+    claim_evidence_seconds_max: float = Field(
+        default=1.0, gt=0, description="A claimed turn of which the log knows nothing for so long is submitted again."
+    )
+    claim_tries_max: int = Field(default=4, ge=1, description="Takings of a claim whose turn ended without an answer.")
+    clearance_seconds_max: float = Field(
+        default=5.0, ge=0, description="A turn of that age may still be on its way through the stages."
+    )
+    clearance_poll_seconds: float = Field(default=0.1, gt=0)
+    queue_seconds_max: float = Field(
+        default=10.0, gt=0, description="Expected wait for a GPU beyond which new turns are refused."
+    )
+    queue_turns_min: int = Field(default=16, ge=1, description="As many may always wait, whatever is expected.")
+    queue_memory_seconds: float = Field(
+        default=10.0, gt=0, description="Time with waiting turns over which the rate of starts is taken."
+    )
 
 
 class RequestRefused(Exception):
@@ -45,13 +58,15 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Time, place and randomness of one request. ``tokens_from`` lies before every record of the turn."""
+    """When a request came, in Unix milliseconds, and how its turn is called.
+
+    ``conversation_id`` is for a turn that starts a conversation; ``tokens_from`` lies before every record of the turn.
+    """
 
     now_ms: int
-    partition: int
+    turn_id: str
+    conversation_id: str
     tokens_from: int
-    turn_entropy: bytes
-    conversation_entropy: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +106,23 @@ def parse_request(body: bytes) -> ChatRequest:
 
 
 def accept(request: ChatRequest, credential: Credential, arrival: Arrival, settings: IngestSettings) -> Submission:
-    """The turn that ``request`` becomes. Raises RequestRefused (400 or 404)."""
+    """The turn that ``request`` becomes: the same for the same request and names, but for its deadline.
+
+    Raises RequestRefused (400 or 404).
+    """
     card = find_model(request.model, models.by_id(settings.models))
     _check_options(request)
     stored = request.conversation_id is not None or bool(request.store)
     _check_messages(request, ids.MESSAGES_PER_TURN_MAX - 1 if stored else settings.messages_max)
     turn = Turn(
-        turn_id=ids.new_turn_id(arrival.now_ms, arrival.partition, arrival.turn_entropy),
-        conversation_id=request.conversation_id
-        or ids.new_conversation_id(arrival.now_ms, arrival.conversation_entropy),
+        turn_id=arrival.turn_id,
+        conversation_id=request.conversation_id or arrival.conversation_id,
         starts_conversation=request.conversation_id is None,
         stored=stored,
         model=request.model,
         max_tokens=_max_tokens(request, card),
         sampling=_sampling(request),
-        submitted_at_ms=arrival.now_ms,
+        submitted_at_ms=ids.turn_time_ms(arrival.turn_id),
         deadline_ms=arrival.now_ms + settings.turn_seconds_max * 1000,
         tokens_from=arrival.tokens_from,
         end_user=request.safety_identifier or request.user,

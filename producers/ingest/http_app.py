@@ -1,9 +1,10 @@
 """The HTTP routes of the edge, as a FastAPI application behind ``HttpExchanges``."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Header, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,7 +15,9 @@ from producers.ingest.conversation_items import ITEMS_DEFAULT, ITEMS_MAX, page_o
 from producers.ingest.core import IngestSettings, find_model
 from producers.ingest.http_errors import install_error_handlers
 from producers.ingest.http_exchange import TURN_ROUTE, HttpExchanges
-from producers.ingest.stage import Ingest, IngestPorts
+from producers.ingest.ports import IngestPorts
+from producers.ingest.resuming import Resumption
+from producers.ingest.stage import Ingest
 from schemas import models
 from schemas.errors import ErrorBody
 from schemas.models import ModelCard
@@ -70,11 +73,29 @@ def _add_turns(app: FastAPI, ingest: Ingest) -> None:
         openapi_extra={"requestBody": body},
         responses={
             200: {"description": "The answer.", "content": {"application/json": {}, "text/event-stream": {}}},
-            **_errors(400, 401, 403, 404, 408, 409, 413, 429, 503, 504),
+            **_errors(400, 401, 403, 404, 408, 409, 413, 422, 429, 503, 504),
         },
     )
     async def create_completion() -> Response:
         return AsgiResponse(ingest.create_completion)
+
+    @app.get(
+        TURN_ROUTE + "/{completion_id}/stream",
+        summary="Pick an answer up again, during the turn or after it",
+        responses={
+            200: {"description": "What comes after the given place.", "content": {"text/event-stream": {}}},
+            204: {"description": "Nothing comes after the `Last-Event-ID`."},
+            **_errors(401, 404, 503),
+        },
+    )
+    async def resume_completion(
+        completion_id: str,
+        starting_after: Annotated[str | None, Query(description="A cursor, or the number of a piece.")] = None,
+        include_usage: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        asked = Resumption(completion_id, starting_after, last_event_id, include_usage)
+        return AsgiResponse(partial(ingest.resume_completion, asked))
 
     @app.post(TURN_ROUTE + "/{completion_id}/cancel", summary="Stop an answer", responses=_errors(401, 404, 503))
     async def cancel_completion(completion_id: str, request: Request) -> Response:

@@ -35,6 +35,9 @@ def error_response(refusal: Refusal) -> Response:
         headers["retry-after"] = str(refusal.retry_after_s)
     if refusal.status in _BODY_UNREAD:
         headers["connection"] = "close"
+    if refusal.error.active_turn_id is not None:
+        # OpenAI's clients repeat a 409 at once, as if it were a lock: here it is a whole answer.
+        headers["x-should-retry"] = "false"
     return JSONResponse({"error": refusal.error.model_dump(mode="json")}, refusal.status, headers)
 
 

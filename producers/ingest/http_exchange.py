@@ -23,10 +23,14 @@ _UNMATCHED: Final = "unmatched"
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its response. ``request_id`` becomes the turn's public id once there is a turn."""
+    """One request and its response.
+
+    ``request_id`` becomes the turn's public id once there is a turn; ``replayed``: another request made that turn.
+    """
 
     request_id: str
     started_s: float
+    replayed: bool = False
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -70,6 +74,8 @@ class HttpExchanges:
             (b"openai-processing-ms", str(round(seconds * 1000)).encode()),
             (b"openai-version", OPENAI_VERSION),
         ]
+        if exchange.replayed:
+            head["headers"].append((b"idempotent-replayed", b"true"))
         route = _route(scope)
         self._metrics.count("turnstream_http_requests_total", route=route, status=str(head["status"]))
         if route == TURN_ROUTE:

@@ -1,12 +1,25 @@
 """What ingest needs from the rest of the edge process, beside the ports of the contract."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from starlette.types import Receive, Send
 
 from schemas.events import Turn
-from schemas.ports import AnswerReader, StoredAnswer, StoredMessage
+from schemas.ports import (
+    AnswerReader,
+    AnswerReaders,
+    ConversationDirectory,
+    KeyDirectory,
+    Metrics,
+    Producer,
+    StoredAnswer,
+    StoredAnswers,
+    StoredMessage,
+    TurnClaims,
+    TurnLookup,
+)
 from schemas.stream_state import StreamState
 from schemas.tokens import Cleared
 
@@ -68,3 +81,27 @@ class MessagePages(Protocol):
         are included; an unknown conversation has none. Raises Retryable.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPorts:
+    """The world as ingest sees it; the composition root fills it in.
+
+    ``now_ms`` is Unix time, ``monotonic_s`` measures durations, ``entropy`` gives that many random bytes.
+    """
+
+    producer: Producer
+    readers: AnswerReaders
+    states: TurnStates
+    lookup: TurnLookup
+    answerer: Answerer
+    canceller: Canceller
+    claims: TurnClaims
+    stored: StoredAnswers
+    keys: KeyDirectory
+    conversations: ConversationDirectory
+    pages: MessagePages
+    metrics: Metrics
+    now_ms: Callable[[], int]
+    monotonic_s: Callable[[], float]
+    entropy: Callable[[int], bytes]

@@ -18,6 +18,10 @@ class Placed(NamedTuple):
 class AnswerReader(Protocol):
     """One client's view of one turn: the records that count, in order, exactly once."""
 
+    async def wait(self, wait_s: float) -> bool:
+        """Whether there are events to take, after at most ``wait_s``; takes none. Raises Retryable."""
+        ...
+
     async def next_events(self, wait_s: float) -> Sequence[Placed]:
         """The next events, at least one; empty when ``wait_s`` passed without any (time for a heartbeat).
 

@@ -24,6 +24,7 @@ class MemoryLog:
 
     def __init__(self, partitions: int = 4, topics: Mapping[str, int] | None = None) -> None:
         self.now_ms = 1_700_000_000_000
+        self.ranges_read = 0
         self._partitions_default = partitions
         self._partitions = dict(topics or {})
         self._records: dict[TopicPartition, list[Record]] = defaultdict(list)
@@ -314,6 +315,7 @@ class MemoryLogReader:
 
     async def read_range(self, partition: TopicPartition, start: int, stop: int) -> Sequence[Record]:
         self.reads += 1
+        self._log.ranges_read += 1
         await asyncio.sleep(0)
         if start >= stop:
             return ()

@@ -9,7 +9,7 @@ from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow, stored_messages
 from schemas.errors import Retryable
 from schemas.events import Account
-from schemas.ports import Owner, StoredAnswer, StoredMessage
+from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim
 
 _KEY_OF_MESSAGE = ("conversation_id", "message_seq")
 _KEY_OF_TURN = ("turn_id",)
@@ -200,3 +200,54 @@ class MemoryConversationDirectory:
         del created_at_ms
         for conversation_id, owner in owners.items():
             self.conversations.setdefault(conversation_id, owner)
+
+
+@dataclass
+class MemoryActiveTurns:
+    """``ActiveTurns`` over a set of (conversation id, turn id)."""
+
+    rows: set[tuple[str, str]] = field(default_factory=set)
+    down: bool = False
+
+    def _answer(self) -> None:
+        if self.down:
+            raise Retryable("the memory active turns are down")
+
+    async def active(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        self._answer()
+        return {one: tuple(sorted(turn for of, turn in self.rows if of == one)) for one in conversation_ids}
+
+    async def begin(self, turns: Mapping[str, str]) -> None:
+        self._answer()
+        self.rows |= {(conversation_id, turn_id) for turn_id, conversation_id in turns.items()}
+
+    async def end(self, turns: Mapping[str, str]) -> None:
+        self._answer()
+        self.rows -= {(conversation_id, turn_id) for turn_id, conversation_id in turns.items()}
+
+
+@dataclass
+class MemoryTurnClaims:
+    """``TurnClaims`` over a dictionary. With ``lost`` answers, what was asked for is done and Retryable raised."""
+
+    claims: dict[str, TurnClaim] = field(default_factory=dict)
+    down: bool = False
+    lost: int = 0
+
+    async def claim(self, scope: str, wanted: TurnClaim) -> TurnClaim:
+        if self.down:
+            raise Retryable("the memory claims are down")
+        return self._answered(self.claims.setdefault(scope, wanted))
+
+    async def replace(self, scope: str, turn_id: str, wanted: TurnClaim) -> TurnClaim:
+        if self.down:
+            raise Retryable("the memory claims are down")
+        if scope in self.claims and self.claims[scope].turn_id == turn_id:
+            self.claims[scope] = wanted
+        return self._answered(self.claims.setdefault(scope, wanted))
+
+    def _answered(self, claim: TurnClaim) -> TurnClaim:
+        if self.lost:
+            self.lost -= 1
+            raise Retryable("the answer was lost")
+        return claim

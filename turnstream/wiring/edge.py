@@ -10,7 +10,8 @@ from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
 from producers.ingest.admission import Admission
 from producers.ingest.http_app import make_app
-from producers.ingest.stage import IngestPorts
+from producers.ingest.ports import IngestPorts
+from schemas.cursors import cursor_key
 from schemas.ports import TopicPartition
 from schemas.topics import TOKENS
 from stream_processors.auth.cassandra_conversations import CassandraConversations
@@ -20,9 +21,12 @@ from turnstream.http_server import open_listener, serve
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer
+from turnstream.log.turn_lookup import LogTurnLookup
 from turnstream.settings import Settings
 from turnstream.stores.cassandra import open_session
 from turnstream.stores.message_pages import CassandraMessagePages
+from turnstream.stores.stored_answers import CassandraStoredAnswers
+from turnstream.stores.turn_claims import CassandraTurnClaims
 from turnstream.telemetry.probe_app import ProbeApp
 from turnstream.wiring.process import Process
 from turnstream.wiring.topics import require_all_topics
@@ -39,16 +43,34 @@ async def run_edge(process: Process) -> None:
         followed = [TopicPartition(TOKENS.name, partition) for partition in home]
         tail = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, followed))
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
-        edge_id = f"{os.getpid()}-{secrets.token_hex(4)}"
-        turns = LiveTurns(tail, producer, home, edge_id=edge_id, settings=settings.sse, entropy=secrets.token_bytes)
-        answers = Answers(turns, producer, settings.sse)
+        turns = LiveTurns(
+            tail,
+            log,
+            producer,
+            home,
+            edge_id=f"{os.getpid()}-{secrets.token_hex(4)}",
+            settings=settings.sse,
+            metrics=process.metrics,
+            entropy=secrets.token_bytes,
+        )
+        admission = Admission(settings.ingest, process.metrics, time.monotonic)
+        answers = Answers(
+            turns,
+            producer,
+            settings.sse,
+            cursor_key=cursor_key(settings.pepper_bytes),
+            on_started=admission.started,
+            chance=secrets.SystemRandom().random,
+        )
         ports = IngestPorts(
             producer=producer,
             readers=turns,
             states=turns,
+            lookup=LogTurnLookup(log, settings.lookup),
             answerer=answers,
             canceller=answers,
-            log=log,
+            claims=CassandraTurnClaims(cql),
+            stored=CassandraStoredAnswers(cql),
             keys=CassandraKeys(cql, settings.auth.statements_in_flight_max),
             conversations=CassandraConversations(cql, settings.auth.statements_in_flight_max),
             pages=CassandraMessagePages(cql),
@@ -57,12 +79,13 @@ async def run_edge(process: Process) -> None:
             monotonic_s=time.monotonic,
             entropy=secrets.token_bytes,
         )
-        await _serve(process, ports, turns, answers)
+        await _serve(process, ports, turns, answers, admission)
 
 
-async def _serve(process: Process, ports: IngestPorts, turns: LiveTurns, answers: Answers) -> None:
+async def _serve(
+    process: Process, ports: IngestPorts, turns: LiveTurns, answers: Answers, admission: Admission
+) -> None:
     settings = process.settings
-    admission = Admission(settings.ingest.streams_open_max, process.metrics)
     app = make_app(
         ports,
         settings.ingest.model_copy(update={"models": settings.models}),

@@ -10,7 +10,9 @@ from consumers.work import SinkWork
 from schemas.topics import TOKENS
 from turnstream.clocks import now_ms
 from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_producer import KafkaProducer
+from turnstream.stores.active_turns import CassandraActiveTurns
 from turnstream.stores.cassandra import open_session
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
@@ -30,9 +32,12 @@ async def run_cassandra_sink(process: Process) -> None:
         redis = await open_ports.enter_async_context(open_redis(settings.redis))
         member = KafkaGroupConsumer(settings.kafka, TOKENS.groups[0], (TOKENS.name,))
         await open_ports.enter_async_context(member)
+        log = await open_ports.enter_async_context(KafkaLogReader(settings.kafka))
         sink = persist_answers(
             cql=cql,
             redis=redis,
+            active=CassandraActiveTurns(cql),
+            log=log,
             producer=producer,
             metrics=process.metrics,
             settings=settings.sink,

@@ -10,8 +10,6 @@ from starlette.types import Message
 
 from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
-from producers.ingest.core import IngestSettings
-from producers.ingest.turn_search import read_turn
 from schemas import ids
 from schemas.events import Turn
 from schemas.ports import Outgoing, Producer, TopicPartition
@@ -19,12 +17,13 @@ from schemas.tokens import Cancelled
 from schemas.topics import TOKENS, plan_topics
 from tests.support.memory_log import MemoryLog
 from tests.support.real_servers import real_servers
-from tests.unit.ingest.edge_world import HOME, PARTITIONS, SSE, Stages, until
+from tests.unit.ingest.edge_world import HOME, PARTITIONS, SSE, FakeMetrics, Stages, make_answers, until
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.log.kafka_topics import create_topics
 from turnstream.log.settings import KafkaSettings
+from turnstream.log.turn_lookup import LogTurnLookup, TurnLookupSettings
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -38,9 +37,23 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
 @asynccontextmanager
 async def edge_on(kafka: KafkaSettings) -> AsyncIterator[tuple[Producer, LiveTurns, Answers]]:
     home = [TopicPartition(TOKENS.name, partition) for partition in HOME]
-    async with KafkaProducer(kafka) as producer, KafkaLogTail(kafka, home) as tail, asyncio.TaskGroup() as tasks:
-        turns = LiveTurns(tail, producer, HOME, edge_id="edge-kafka", settings=SSE, entropy=os.urandom)
-        answers = Answers(turns, producer, SSE)
+    async with (
+        KafkaProducer(kafka) as producer,
+        KafkaLogReader(kafka) as log,
+        KafkaLogTail(kafka, home) as tail,
+        asyncio.TaskGroup() as tasks,
+    ):
+        turns = LiveTurns(
+            tail,
+            log,
+            producer,
+            HOME,
+            edge_id="edge-kafka",
+            settings=SSE,
+            metrics=FakeMetrics(),
+            entropy=os.urandom,
+        )
+        answers = make_answers(turns, producer, SSE)
         running = tasks.create_task(answers.run())
         yield producer, turns, answers
         running.cancel()
@@ -77,7 +90,7 @@ async def test_a_turn_is_streamed_cancelled_and_found_again(kafka: KafkaSettings
             await append(producer, stages)
             await until(lambda: b'"content":"lo"' in body_of(written))
             await answers.cancel(turn.turn_id, "client")
-        state = await read_turn(reader, turn.turn_id, IngestSettings())
+        state = await LogTurnLookup(reader, TurnLookupSettings()).find(turn.turn_id)
     assert body_of(written).endswith(b"data: [DONE]\n\n")
     assert b'"cancelled":"client"' in body_of(written)
     assert state.cleared is not None

@@ -110,6 +110,7 @@ async def test_the_api_describes_itself() -> None:
     assert set(paths) == {
         "/v1/chat/completions",
         "/v1/chat/completions/{completion_id}/cancel",
+        "/v1/chat/completions/{completion_id}/stream",
         "/v1/models",
         "/v1/models/{model_id}",
         "/v1/conversations/{conversation_id}/items",

@@ -29,7 +29,9 @@ from tests.support.answer_records import (
     finished,
 )
 from tests.support.real_servers import real_servers
+from tests.unit.sink.sink_world import RecordsReader
 from turnstream.local_stack.stack import Stack
+from turnstream.stores.active_turns import CassandraActiveTurns
 from turnstream.stores.cassandra import CassandraSession, CassandraSettings, open_session
 from turnstream.stores.message_pages import CassandraMessagePages
 from turnstream.stores.tables import create_tables
@@ -92,6 +94,8 @@ async def real(servers: Stack, settings: CassandraSettings) -> AsyncIterator[Rea
         sink = persist_answers(
             cql=cql,
             redis=redis,
+            active=CassandraActiveTurns(cql),
+            log=RecordsReader(log),
             producer=log,
             metrics=CountedMetrics(),
             settings=CassandraSinkSettings(),
@@ -130,6 +134,8 @@ async def test_a_redis_that_does_not_answer_leaves_a_debt_and_the_answer_persist
     sink = persist_answers(
         cql=real.cql,
         redis=nobody,
+        active=CassandraActiveTurns(real.cql),
+        log=RecordsReader(real.log),
         producer=real.log,
         metrics=CountedMetrics(),
         settings=CassandraSinkSettings(),

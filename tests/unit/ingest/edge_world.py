@@ -18,7 +18,7 @@ from producers.ingest.admission import Admission
 from producers.ingest.api_keys import key_hash, make_api_key
 from producers.ingest.core import IngestSettings
 from producers.ingest.http_app import make_app
-from producers.ingest.stage import IngestPorts
+from producers.ingest.ports import IngestPorts
 from schemas import serde
 from schemas.content import Content
 from schemas.cursors import cursor_key
@@ -39,8 +39,9 @@ from schemas.tokens import (
 )
 from schemas.topics import TOKENS, TURNS_SUBMITTED
 from tests.support.memory_log import MemoryLog, MemoryLogTail, MemoryProducer
-from tests.support.memory_stores import MemoryConversationDirectory, MemoryKeyDirectory
+from tests.support.memory_stores import MemoryConversationDirectory, MemoryKeyDirectory, MemoryRows, MemoryTurnClaims
 from turnstream.http_server import ServerSettings, open_listener, serve
+from turnstream.log.turn_lookup import LogTurnLookup, TurnLookupSettings
 
 PEPPER = b"pepper of the tests"
 CURSOR_KEY = cursor_key(PEPPER)
@@ -208,6 +209,8 @@ class EdgeWorld:
     keys: CountedKeys
     conversations: MemoryConversationDirectory
     pages: ListedPages
+    claims: MemoryTurnClaims
+    stored: MemoryRows
     metrics: FakeMetrics
     url: str = ""
     script: Script = answer_hello
@@ -237,10 +240,13 @@ INGEST = IngestSettings()
 
 @asynccontextmanager
 async def running_edge(
-    script: Script = answer_hello, sse: SseSettings = SSE, ingest: IngestSettings = INGEST
+    script: Script = answer_hello,
+    sse: SseSettings = SSE,
+    ingest: IngestSettings = INGEST,
+    beside: "EdgeWorld | None" = None,
 ) -> AsyncIterator[EdgeWorld]:
-    """An edge served by uvicorn on a free port, until the block ends."""
-    world, app = _build(script, sse, ingest)
+    """An edge served by uvicorn on a free port, until the block ends; with the world of the edge ``beside`` it."""
+    world, app = _build(script, sse, ingest, beside)
     listener = open_listener(ServerSettings(port=0))
     world.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     stop = asyncio.Event()
@@ -261,14 +267,20 @@ async def running_edge(
 
 
 def live_turns(
-    log: MemoryLog, producer: Producer, settings: SseSettings, metrics: Metrics, tail: MemoryLogTail | None = None
+    log: MemoryLog,
+    producer: Producer,
+    settings: SseSettings,
+    metrics: Metrics,
+    tail: MemoryLogTail | None = None,
+    *,
+    edge_id: str = "edge-test",
 ) -> LiveTurns:
     return LiveTurns(
         tail or home_tail(log),
         log.reader(),
         producer,
         HOME,
-        edge_id="edge-test",
+        edge_id=edge_id,
         settings=settings,
         metrics=metrics,
         entropy=os.urandom,
@@ -285,13 +297,19 @@ def home_tail(log: MemoryLog) -> MemoryLogTail:
     return log.tail([TopicPartition(TOKENS.name, partition) for partition in HOME])
 
 
-def _build(script: Script, sse: SseSettings, ingest: IngestSettings) -> tuple[EdgeWorld, ASGIApp]:
-    log, keys, metrics, pages = MemoryLog(PARTITIONS), CountedKeys(), FakeMetrics(), ListedPages()
+def _build(
+    script: Script, sse: SseSettings, ingest: IngestSettings, beside: EdgeWorld | None
+) -> tuple[EdgeWorld, ASGIApp]:
+    log = MemoryLog(PARTITIONS) if beside is None else beside.log
+    claims = MemoryTurnClaims() if beside is None else beside.claims
+    stored = MemoryRows() if beside is None else beside.stored
+    keys, metrics, pages = CountedKeys(), FakeMetrics(), ListedPages()
     conversations = MemoryConversationDirectory()
     producer = ScriptedProducer(log)
-    turns = live_turns(log, producer, sse, metrics)
-    admission = Admission(ingest.streams_open_max, metrics)
-    answers = make_answers(turns, producer, sse)
+    turns = live_turns(log, producer, sse, metrics, edge_id="edge-test" if beside is None else "edge-beside")
+    monotonic_s = asyncio.get_running_loop().time
+    admission = Admission(ingest, metrics, monotonic_s)
+    answers = make_answers(turns, producer, sse, admission.started)
 
     def now_ms() -> int:
         log.now_ms += 1
@@ -301,15 +319,17 @@ def _build(script: Script, sse: SseSettings, ingest: IngestSettings) -> tuple[Ed
         producer=producer,
         readers=turns,
         states=turns,
+        lookup=LogTurnLookup(log.reader(), TurnLookupSettings()),
         answerer=answers,
         canceller=answers,
-        log=log.reader(),
+        claims=claims,
+        stored=stored,
         keys=keys,
         conversations=conversations,
         pages=pages,
         metrics=metrics,
         now_ms=now_ms,
-        monotonic_s=asyncio.get_running_loop().time,
+        monotonic_s=monotonic_s,
         entropy=os.urandom,
     )
     app = make_app(
@@ -321,7 +341,9 @@ def _build(script: Script, sse: SseSettings, ingest: IngestSettings) -> tuple[Ed
         ready=turns.ready,
         metrics_page=_metrics_page,
     )
-    world = EdgeWorld(log, answers, turns, admission, keys, conversations, pages, metrics, script=script)
+    world = EdgeWorld(
+        log, answers, turns, admission, keys, conversations, pages, claims, stored, metrics, script=script
+    )
     producer.on_submitted = world.on_submitted
     return world, app
 

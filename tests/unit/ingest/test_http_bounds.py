@@ -76,16 +76,16 @@ async def test_a_body_cut_short_is_400() -> None:
 
 def test_admission_counts_and_refuses() -> None:
     metrics = FakeMetrics()
-    admission = Admission(1, metrics)
-    with admission.slot():
+    admission = Admission(IngestSettings(streams_open_max=1), metrics, Clock())
+    with admission.slot(queued=True):
         assert metrics.gauges["turnstream_streams_open"] == 1
-        with pytest.raises(RequestRefused) as caught, admission.slot():
+        with pytest.raises(RequestRefused) as caught, admission.slot(queued=True):
             pass
     assert caught.value.refusal.status == 503
     assert caught.value.refusal.retry_after_s is not None
     assert admission.open_turns == 0
     admission.close()
-    with pytest.raises(RequestRefused), admission.slot():
+    with pytest.raises(RequestRefused), admission.slot(queued=True):
         pass
 
 

@@ -26,8 +26,12 @@ from tests.unit.ingest.edge_world import KEY, PEPPER
 
 SECRET = "the-user-wrote-this"  # noqa: S105
 CREDENTIAL = Credential(key_hash="0" * 64)
+NOW_MS = 1_700_000_000_000
 ARRIVAL = Arrival(
-    now_ms=1_700_000_000_000, partition=3, tokens_from=42, turn_entropy=bytes(8), conversation_entropy=bytes(10)
+    now_ms=NOW_MS,
+    turn_id=ids.new_turn_id(NOW_MS, 3, bytes(8)),
+    conversation_id=ids.new_conversation_id(NOW_MS, bytes(10)),
+    tokens_from=42,
 )
 CONVERSATION = ids.new_conversation_id(1, bytes(10))
 

@@ -1,0 +1,103 @@
+"""One pool on several servers: answers go to the least busy that is well, and away from one that dies."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import structlog
+
+from consumers.inference.pool import PoolSettings
+from consumers.inference.server_health import ServerHealth, choose
+from schemas.errors import Retryable
+from schemas.events import InferenceRequested
+from schemas.ports import Generated, InferenceBackend
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Server:
+    name: str
+    backend: InferenceBackend
+    health: ServerHealth
+    waits: set[asyncio.Timeout] = field(default_factory=set)
+
+
+class BackendSet:
+    """An ``InferenceBackend`` over one backend per server of a pool.
+
+    A request is never moved: it fails with Retryable, and whoever repeats it (with the text so far as its prefix)
+    gets another server, if there is one. ``watch`` finds the servers that hang and those that came back.
+    """
+
+    def __init__(self, settings: PoolSettings, connect: Callable[[PoolSettings], InferenceBackend]) -> None:
+        """``connect`` makes the backend of a pool with one server. Call it inside the running event loop."""
+        self._settings = settings
+        self._servers = tuple(_Server(one.url, connect(one), ServerHealth(one)) for one in settings.servers)
+        self._by_health = {server.health: server for server in self._servers}
+        self._chosen = 0
+
+    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+        """See ``InferenceBackend.generate``."""
+        server = self._choose()
+        try:
+            async with aclosing(server.backend.generate(request, prefix)) as pieces:
+                while (piece := await self._next(server, pieces)) is not None:
+                    server.health.hear(_now_s())
+                    if piece.finish_reason is not None:
+                        server.health.succeed()
+                    yield piece
+        except Retryable:
+            server.health.fail(_now_s())
+            _log.warning("server_failed", server=server.name, failures=server.health.failures)
+            raise
+        finally:
+            server.health.end()
+
+    async def watch(self) -> None:
+        """Ask the servers that are silent or failed whether they are alive, until cancelled."""
+        while True:
+            suspects = [server for server in self._servers if server.health.wants_probe(_now_s())]
+            async with asyncio.TaskGroup() as probes:
+                for server in suspects:
+                    probes.create_task(self._probe(server))
+            await asyncio.sleep(self._settings.probe_interval_s)
+
+    async def ready(self) -> bool:
+        """Whether any server would take a request now."""
+        return any(await asyncio.gather(*(server.backend.ready() for server in self._servers)))
+
+    async def close(self) -> None:
+        """Close the connections to all servers."""
+        for server in self._servers:
+            await server.backend.close()
+
+    def _choose(self) -> _Server:
+        self._chosen += 1
+        health = choose([server.health for server in self._servers], _now_s())
+        health.begin(_now_s(), self._chosen)
+        return self._by_health[health]
+
+    async def _next(self, server: _Server, pieces: AsyncGenerator[Generated, None]) -> Generated | None:
+        """The next piece, None after the last. Raises Retryable also when the server is found dead meanwhile."""
+        try:
+            async with asyncio.timeout(None) as wait:
+                server.waits.add(wait)
+                try:
+                    return await anext(pieces, None)
+                finally:
+                    server.waits.discard(wait)
+        except TimeoutError:
+            raise Retryable("the server does not answer any more") from None
+
+    async def _probe(self, server: _Server) -> None:
+        answered = await server.backend.ready()
+        if server.health.probed(_now_s(), answered=answered) and server.waits:
+            _log.warning("server_silent", server=server.name, answers_moved=len(server.waits))
+            for wait in server.waits:
+                wait.reschedule(_now_s())
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,62 @@
+"""Giving a request its names, and putting it on the log."""
+
+from typing import Final
+
+import structlog
+
+from producers.ingest.chat_request import ChatRequest
+from producers.ingest.core import Arrival, IngestSettings, Submission, accept
+from producers.ingest.ports import IngestPorts
+from producers.ingest.queue_forecast import QueueForecast
+from producers.ingest.traceparent import TRACE_ENTROPY_BYTES, accept_traceparent
+from schemas import ids, serde
+from schemas.errors import OutcomeUnknown, RecordTooLarge
+from schemas.events import Credential, TurnSubmitted
+from schemas.ports import Outgoing, TurnClaim
+from schemas.topics import TURNS_SUBMITTED
+
+_LOG: Final = structlog.get_logger(__name__)
+
+
+class Submitter:
+    """Turns of this edge, from their request to the log."""
+
+    def __init__(self, ports: IngestPorts, settings: IngestSettings, forecast: QueueForecast) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._forecast = forecast
+
+    def draft(self, request: ChatRequest, credential: Credential) -> Submission:
+        """A new turn, which nobody knows yet. Raises RequestRefused."""
+        ports = self._ports
+        partition, now_ms = ports.readers.home_partition(), ports.now_ms()
+        arrival = Arrival(
+            now_ms=now_ms,
+            turn_id=ids.new_turn_id(now_ms, partition, ports.entropy(ids.TURN_ENTROPY_BYTES)),
+            conversation_id=ids.new_conversation_id(now_ms, ports.entropy(ids.CONVERSATION_ENTROPY_BYTES)),
+            tokens_from=ports.readers.position(partition),
+        )
+        return accept(request, credential, arrival, self._settings)
+
+    def rebuild(self, request: ChatRequest, credential: Credential, claim: TurnClaim) -> Submission:
+        """The turn that ``claim`` stands for, as it was made from the same request. Raises RequestRefused."""
+        arrival = Arrival(self._ports.now_ms(), claim.turn_id, claim.conversation_id, claim.tokens_from)
+        return accept(request, credential, arrival, self._settings)
+
+    async def submit(self, event: TurnSubmitted, traceparent: str | None) -> None:
+        """Put ``event`` on the log. Raises OutcomeUnknown, RecordTooLarge."""
+        turn = event.turn
+        trace = accept_traceparent(traceparent, self._ports.entropy(TRACE_ENTROPY_BYTES))
+        record = Outgoing(
+            topic=TURNS_SUBMITTED.name,
+            key=turn.conversation_id.encode(),
+            value=serde.encode(event),
+            headers=serde.event_headers(TURNS_SUBMITTED, turn.turn_id, trace),
+        )
+        self._forecast.enter(turn.turn_id, self._ports.monotonic_s())
+        try:
+            await self._ports.producer.append([record])
+        except (OutcomeUnknown, RecordTooLarge):
+            self._forecast.leave(turn.turn_id)
+            raise
+        _LOG.info("turn_submitted", turn_id=turn.turn_id, model=turn.model, stored=turn.stored)
