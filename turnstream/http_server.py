@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final
 
 import uvicorn
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from schemas.errors import Fatal
+from turnstream.http_protocol import BoundedConfig, BoundedHttpProtocol, ConnectionLimits
 
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -17,17 +18,14 @@ AsgiApp = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message
 _POLL_S: Final = 0.01
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(ConnectionLimits):
     """Limits of the HTTP server."""
-
-    model_config = ConfigDict(frozen=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535, description="0 takes a free one.")
     # An unread stream otherwise fills megabytes of kernel and transport buffer before its writer notices.
     send_buffer_bytes: int = Field(default=32 * 1024, ge=4096)
     backlog_connections_max: int = Field(default=2048, ge=1)
-    connections_max: int = Field(default=4000, ge=1, description="Beyond it uvicorn answers 503 by itself.")
     unread_milliseconds_max: int = Field(default=30_000, ge=1, description="Bytes not taken by then: a reset (Linux).")
     keep_alive_seconds_max: int = Field(default=30, ge=1)
     start_seconds_max: float = Field(default=10, gt=0)
@@ -106,17 +104,18 @@ async def _started(server: uvicorn.Server, serving: asyncio.Task[None], seconds_
 
 
 def _config(app: AsgiApp, settings: ServerSettings) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = BoundedConfig(
         app,
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.connections_max,
         backlog=settings.backlog_connections_max,
         timeout_keep_alive=settings.keep_alive_seconds_max,
         timeout_graceful_shutdown=settings.stop_seconds_max,
     )
+    config.limits = settings
+    return config

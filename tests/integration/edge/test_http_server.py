@@ -1,7 +1,11 @@
 """The server around the application: its start, its listener and its stop."""
 
 import asyncio
+import json
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -59,3 +63,86 @@ def test_the_listener_has_our_options() -> None:
         listener.listen()
         with pytest.raises(OSError, match="in use"):
             open_listener(ServerSettings(port=listener.getsockname()[1]))
+
+
+@asynccontextmanager
+async def served(**limits: Any) -> AsyncIterator[tuple[str, int]]:
+    """The address of a running server with these limits."""
+    settings = ServerSettings(port=0, stop_seconds_max=1, **limits)
+    listener = open_listener(settings)
+    # From here on the kernel takes connections, whenever the server begins to.
+    listener.listen()
+    stop = asyncio.Event()
+
+    async def nothing() -> None:
+        return
+
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(serve(hello, listener, settings, stop, nothing))
+        try:
+            yield listener.getsockname()[:2]
+        finally:
+            stop.set()
+            await asyncio.wait([serving])
+
+
+async def talk(address: tuple[str, int], *sent: bytes) -> tuple[int, dict[str, Any]]:
+    """The status and the error object that the server answers with, before it hangs up."""
+    reader, writer = await asyncio.open_connection(*address)
+    for each in sent:
+        writer.write(each)
+        await asyncio.sleep(0)
+    answer = await reader.read()
+    writer.close()
+    if not answer:
+        return 0, {}
+    head, body = answer.split(b"\r\n\r\n", 1)
+    return int(head.split()[1]), json.loads(body)["error"] if body.startswith(b"{") else {}
+
+
+async def test_half_a_head_is_408_and_silence_is_hung_up_on() -> None:
+    async with served(head_seconds_max=0.05) as address:
+        status, error = await talk(address, b"GET / HTTP/1.1\r\nhost: x\r\n")
+        assert (status, error["code"]) == (408, "request_timeout")
+        assert await talk(address) == (0, {})
+
+
+async def test_heads_that_dribble_do_not_keep_others_out() -> None:
+    async with served(head_seconds_max=0.5) as address, asyncio.TaskGroup() as tasks:
+        dribbling = [tasks.create_task(talk(address, b"GET / HT", b"TP/1.1\r\nx: ")) for _ in range(200)]
+        for _ in range(20):
+            status, _ = await talk(address, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert status == 200
+        assert {status for status, _ in await asyncio.gather(*dribbling)} == {408}
+
+
+async def test_a_second_request_is_bounded_like_the_first() -> None:
+    async with served(head_seconds_max=0.1) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b"ok")
+        writer.write(b"GET / HTTP/1.1\r\n")
+        assert b" 408 " in await reader.read()
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [(b"x: " + b"a" * 2000 + b"\r\n\r\n",), (b"x: " + b"a" * 2000,), (b"x: 1\r\n" * 400,)])
+async def test_a_head_too_large_is_431(sent: tuple[bytes, ...]) -> None:
+    async with served(head_bytes_max=1024) as address:
+        status, error = await talk(address, b"GET / HTTP/1.1\r\nhost: x\r\n", *sent)
+    assert (status, error["code"]) == (431, "request_head_too_large")
+
+
+async def test_what_is_not_http_is_400() -> None:
+    async with served() as address:
+        status, error = await talk(address, b"\x16\x03\x01\x02\x00\x01")
+    assert (status, error["code"]) == (400, "invalid_http")
+
+
+async def test_beyond_the_connections_requests_are_503() -> None:
+    async with served(connections_max=1) as address:
+        _, held = await asyncio.open_connection(*address)
+        status, error = await talk(address, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (status, error["code"]) == (503, "server_is_overloaded")
+        held.close()
+        await held.wait_closed()

@@ -1,0 +1,149 @@
+"""uvicorn's HTTP/1.1 protocol with bounds on what comes before a request: its head, in time and size, and its number.
+
+What is refused here is refused in OpenAI's error shape, because the client cannot tell which part of us it met.
+"""
+
+import asyncio
+import json
+from typing import Any, Final
+
+import uvicorn
+from pydantic import BaseModel, ConfigDict, Field
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from schemas.errors import Refusal, invalid_request, unavailable
+
+_TOO_SLOW: Final = invalid_request("The request head arrived too slowly.", code="request_timeout", status=408)
+_TOO_LARGE: Final = invalid_request("The request head is too large.", code="request_head_too_large", status=431)
+_INVALID: Final = invalid_request("This is not an HTTP request.", code="invalid_http")
+_TOO_MANY: Final = unavailable("This server has too many connections. Retry shortly.", retry_after_s=2)
+
+
+class ConnectionLimits(BaseModel):
+    """Bounds of one connection and of their number."""
+
+    model_config = ConfigDict(frozen=True)
+
+    connections_max: int = Field(default=4000, ge=1, description="Beyond it requests get 503.")
+    head_seconds_max: float = Field(
+        default=10.0, gt=0, description="From the connection, or the first byte, to the end of a request's head."
+    )
+    head_bytes_max: int = Field(default=16_384, ge=256, description="Of a request's line and headers.")
+
+
+class BoundedConfig(uvicorn.Config):
+    """uvicorn's configuration with the limits of its connections."""
+
+    limits: ConnectionLimits = ConnectionLimits()
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection. Works with ``BoundedConfig`` alone."""
+
+    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        if not isinstance(config, BoundedConfig):
+            raise TypeError("this protocol takes its limits from a BoundedConfig")
+        self._limits = config.limits
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_open = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a head, not for ever."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a head that is still not complete may not grow without end."""
+        super().data_received(data)
+        if self._head_open:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.head_bytes_max:
+                self._refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head_open, self._head_bytes = True, 0
+        if self._head_timer is None:
+            self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        """Answer it, or refuse it."""
+        self._head_open = False
+        self._stop_timer()
+        app = self.app
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self._limits.head_bytes_max:
+            self.app = _Refused(_TOO_LARGE)
+        elif len(self.connections) > self._limits.connections_max:
+            self.app = _Refused(_TOO_MANY)
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; uvicorn says it in plain text."""
+        del msg
+        self._refuse(_INVALID)
+
+    def _start_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self._limits.head_seconds_max, self._time_out)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _time_out(self) -> None:
+        self._head_timer = None
+        if self._head_open:
+            self._refuse(_TOO_SLOW)
+        elif self.cycle is None:
+            self.transport.close()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._head_open = False
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        # Behind an answer that is being written this would be read as a part of it.
+        if self.cycle is None or self.cycle.response_complete:
+            lines = [name + b": " + value for name, value in _headers(refusal)]
+            head = STATUS_LINE[refusal.status] + b"\r\n".join(lines) + b"\r\n\r\n"
+            self.transport.write(head + _body(refusal))
+        self.transport.close()
+
+
+class _Refused:
+    """An ASGI application that refuses."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+
+    async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
+        start = {"type": "http.response.start", "status": self._refusal.status, "headers": _headers(self._refusal)}
+        await send(start)
+        await send({"type": "http.response.body", "body": _body(self._refusal)})
+
+
+def _headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(_body(refusal))).encode()),
+        (b"connection", b"close"),
+    ]
+    if refusal.retry_after_s is not None:
+        headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
+    return headers
+
+
+def _body(refusal: Refusal) -> bytes:
+    return json.dumps({"error": refusal.error.model_dump(mode="json")}, separators=(",", ":")).encode()
