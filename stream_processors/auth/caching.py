@@ -12,11 +12,16 @@ from stream_processors.auth.ttl_cache import TtlCache
 
 
 class CachedKeys:
-    """A ``KeyDirectory`` in front of another; an account is at most ``key_cache_s`` old."""
+    """A ``KeyDirectory`` in front of another; an account is at most ``key_cache_s`` old.
+
+    For when the other does not answer, what it said in the last ``key_stale_s_max`` seconds is remembered as well:
+    known users go on, and a key that was revoked meanwhile passes that long.
+    """
 
     def __init__(self, directory: KeyDirectory, settings: AuthSettings, monotonic_s: Callable[[], float]) -> None:
         self._directory = directory
         self._cache = TtlCache[str, Account](settings.key_cache_s, settings.key_cache_entries_max)
+        self._stale = TtlCache[str, Account](settings.key_stale_s_max, settings.key_cache_entries_max)
         self._monotonic_s = monotonic_s
 
     async def accounts(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
@@ -28,8 +33,14 @@ class CachedKeys:
             asked_s = self._monotonic_s()
             answers = await self._directory.accounts(missing)
             self._cache.put(answers, asked_s)
+            self._stale.put(answers, asked_s)
+            self._stale.drop(key_hash for key_hash in missing if key_hash not in answers)
             found.update(answers)
         return found
+
+    def last_known(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
+        """The accounts that ``accounts`` gave in the last ``key_stale_s_max`` seconds."""
+        return self._stale.get(key_hashes, self._monotonic_s())
 
 
 class CachedConversations:

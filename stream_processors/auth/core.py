@@ -10,12 +10,13 @@ from schemas.errors import (
     ErrorBody,
     ErrorType,
     Refusal,
+    conversation_busy,
     conversation_not_found,
     invalid_api_key,
     model_not_found,
 )
 from schemas.events import Account, Turn, TurnAuthorized, TurnSubmitted
-from schemas.ids import EPOCH_MAX, message_seq
+from schemas.ids import EPOCH_MAX, message_seq, public_turn_id
 from schemas.models import DEFAULT_CATALOGUE, ModelCard, by_id
 from schemas.ports import Owner, Received
 
@@ -38,6 +39,17 @@ class AuthSettings(BaseModel):
     key_cache_entries_max: int = Field(default=100_000, ge=1)
     owner_cache_s: float = Field(default=60.0, ge=0)
     owner_cache_entries_max: int = Field(default=100_000, ge=1)
+    key_stale_s_max: float = Field(
+        default=600.0, ge=0, description="Age up to which a known key passes while the store does not answer."
+    )
+    store_retry_s: float = Field(default=1.0, gt=0, description="A store that did not answer is left alone so long.")
+    turn_life_seconds_max: int = Field(
+        default=660, ge=1, description="A turn that old has missed every deadline: it keeps nobody out."
+    )
+    turn_unseen_seconds_max: int = Field(
+        default=60, ge=1, description="Nor does one that old of which the log knows nothing."
+    )
+    lookups_in_flight_max: int = Field(default=8, ge=1, description="Turns looked up on the log at once, per batch.")
     statements_in_flight_max: int = Field(default=64, ge=1, description="CQL statements at once, per batch.")
 
 
@@ -92,6 +104,28 @@ def check_owner(turn: Turn, account: Account, owners: Mapping[str, Owner]) -> Re
     if owner != Owner(account.tenant_id, account.user_id):
         return conversation_not_found()
     return None
+
+
+def busy(turns: Sequence[Turn], noted: Mapping[str, Sequence[str]], over: frozenset[str]) -> Mapping[str, Refusal]:
+    """Those of ``turns`` (in log order) that must wait for another of their conversation, with their refusals.
+
+    ``noted``: the turns that were let in before, by conversation; those that are ``over`` keep nobody out. A turn that
+    was let in before is let in again: a record may come twice.
+    """
+    refusals: dict[str, Refusal] = {}
+    running = {
+        conversation_id: turn_id
+        for conversation_id, turn_ids in noted.items()
+        for turn_id in reversed(turn_ids)
+        if turn_id not in over
+    }
+    for turn in turns:
+        if turn.turn_id in noted.get(turn.conversation_id, ()):
+            continue
+        first = running.setdefault(turn.conversation_id, turn.turn_id)
+        if first != turn.turn_id:
+            refusals[turn.turn_id] = conversation_busy(public_turn_id(first))
+    return refusals
 
 
 def claims(turns: Sequence[tuple[Turn, Permit]]) -> Mapping[int, Mapping[str, Owner]]:

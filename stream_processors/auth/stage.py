@@ -1,25 +1,41 @@
 """The auth stage: submitted turns become authorized or refused ones."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from schemas.errors import Refusal
-from schemas.events import TurnSubmitted
+import structlog
+
+from schemas.errors import Refusal, Retryable, storage_unavailable
+from schemas.events import Account, Turn, TurnSubmitted
 from schemas.models import ModelCard
-from schemas.ports import ConversationDirectory, Emit, KeyDirectory, Metrics, Outcome, Owner, Received
+from schemas.ports import ConversationDirectory, Emit, Metrics, Outcome, Owner, Received
 from schemas.topics import TURNS_AUTHORIZED
 from stream_processors.auth import core
+from stream_processors.auth.caching import CachedKeys
+from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.bounded_gather import gather_bounded
 from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
 from stream_processors.topology import AUTH
 
+_LOG: Final = structlog.get_logger(__name__)
+
 Verdict = core.Permit | Refusal
 
 
-class Authorize:
-    """The ``BatchProcess`` of the row ``AUTH``: two batched look-ups, then one decision per turn.
+@dataclass
+class _Stored:
+    """What was found out about the conversations of a batch. ``refusals`` by turn id."""
 
-    A conversation's claim is durable before its first turn goes on, so its second turn finds the owner.
+    owners: Mapping[str, Owner] = field(default_factory=dict)
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+
+
+class Authorize:
+    """The ``BatchProcess`` of the row ``AUTH``: batched look-ups, then one decision per turn.
+
+    A conversation's claim and the note of its running turn are durable before a turn goes on. While the store does not
+    answer, stateless turns of known keys go on, and the others are refused: they can be retried.
     """
 
     def __init__(
@@ -27,8 +43,9 @@ class Authorize:
         settings: core.AuthSettings,
         catalogue: tuple[ModelCard, ...],
         *,
-        keys: KeyDirectory,
+        keys: CachedKeys,
         conversations: ConversationDirectory,
+        running: RunningTurns,
         metrics: Metrics,
     ) -> None:
         self._epoch = settings.epoch
@@ -36,31 +53,56 @@ class Authorize:
         self._entitlements = core.Entitlements.of(settings, catalogue)
         self._keys = keys
         self._conversations = conversations
+        self._running = running
         self._metrics = metrics
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
-        """One outcome per ``TurnSubmitted``. Raises Retryable when a directory does not answer."""
+        """One outcome per ``TurnSubmitted``."""
         verdicts = await self._verdicts(batch)
-        owners = await self._owners(batch, verdicts)
+        stored = await self._stored(
+            [
+                (received.event.turn, verdict)
+                for received, verdict in zip(batch, verdicts, strict=True)
+                if isinstance(verdict, core.Permit) and received.event.turn.stored
+            ]
+        )
         outcomes = decide_each(
-            zip(batch, verdicts, strict=True), lambda judged: self._decide(judged[0], judged[1], owners)
+            zip(batch, verdicts, strict=True), lambda judged: self._decide(judged[0], judged[1], stored)
         )
         count_refusals(self._metrics, outcomes)
         return outcomes
 
     async def _verdicts(self, batch: Sequence[Received[Any]]) -> Sequence[Verdict]:
         events: list[TurnSubmitted] = [received.event for received in batch]
-        accounts = await self._keys.accounts(list({event.credential.key_hash for event in events}))
-        return [
-            core.permit(event.turn, accounts.get(event.credential.key_hash), self._entitlements) for event in events
-        ]
+        key_hashes = list({event.credential.key_hash for event in events})
+        try:
+            accounts, unknown = await self._keys.accounts(key_hashes), None
+        except Retryable as error:
+            accounts, unknown = self._keys.last_known(key_hashes), storage_unavailable()
+            self._note_outage("keys", error)
+        return [self._permit(event, accounts.get(event.credential.key_hash), unknown) for event in events]
 
-    async def _owners(self, batch: Sequence[Received[Any]], verdicts: Sequence[Verdict]) -> Mapping[str, Owner]:
-        permitted = [
-            (received.event.turn, verdict)
-            for received, verdict in zip(batch, verdicts, strict=True)
-            if isinstance(verdict, core.Permit)
-        ]
+    def _permit(self, event: TurnSubmitted, account: Account | None, unknown: Refusal | None) -> Verdict:
+        if account is None and unknown is not None:
+            return unknown
+        return core.permit(event.turn, account, self._entitlements)
+
+    async def _stored(self, permitted: Sequence[tuple[Turn, core.Permit]]) -> _Stored:
+        """Who owns the conversations of these turns, and which of the turns may not run now."""
+        if not permitted:
+            return _Stored()
+        try:
+            stored = _Stored(owners=await self._owners(permitted))
+            allowed = [
+                turn for turn, permit in permitted if core.check_owner(turn, permit.account, stored.owners) is None
+            ]
+            stored.refusals.update(await self._keep_out(allowed))
+        except Retryable as error:
+            self._note_outage("conversations", error)
+            return _Stored(refusals={turn.turn_id: storage_unavailable() for turn, _ in permitted})
+        return stored
+
+    async def _owners(self, permitted: Sequence[tuple[Turn, core.Permit]]) -> Mapping[str, Owner]:
         claimed = await self._claim(core.claims(permitted))
         asked = {turn.conversation_id for turn, _ in permitted if core.needs_owner(turn)} - claimed.keys()
         known = await self._conversations.owners(list(asked)) if asked else {}
@@ -75,13 +117,28 @@ class Authorize:
             await gather_bounded(calls, self._in_flight_max)
         return {conversation_id: owner for owners in claims.values() for conversation_id, owner in owners.items()}
 
-    def _decide(
-        self, received: Received[TurnSubmitted], verdict: Verdict, owners: Mapping[str, Owner]
-    ) -> Sequence[Emit]:
+    async def _keep_out(self, turns: Sequence[Turn]) -> Mapping[str, Refusal]:
+        """The refusals of those ``turns`` whose conversation has a running one; the others are noted as running."""
+        continuing = list({turn.conversation_id: None for turn in turns if not turn.starts_conversation})
+        noted = await self._running.noted(continuing)
+        over = await self._running.over(
+            {turn_id: conversation_id for conversation_id, turn_ids in noted.items() for turn_id in turn_ids}
+        )
+        refusals = core.busy(turns, noted, over)
+        await self._running.begin(
+            {turn.turn_id: turn.conversation_id for turn in turns if turn.turn_id not in refusals.keys() | over}
+        )
+        return refusals
+
+    def _decide(self, received: Received[TurnSubmitted], verdict: Verdict, stored: _Stored) -> Sequence[Emit]:
         turn = received.event.turn
         if isinstance(verdict, core.Permit):
-            refusal = core.check_owner(turn, verdict.account, owners)
+            refusal = stored.refusals.get(turn.turn_id) or core.check_owner(turn, verdict.account, stored.owners)
             if refusal is None:
                 return (pass_on(TURNS_AUTHORIZED, turn, core.authorized(received, verdict, self._epoch)),)
             verdict = refusal
         return (refuse(turn, AUTH.name, verdict),)
+
+    def _note_outage(self, asked: str, error: Retryable) -> None:
+        self._metrics.count("turnstream_dependency_failures_total", dependency="cassandra")
+        _LOG.warning("auth.store_unavailable", asked=asked, error=str(error))

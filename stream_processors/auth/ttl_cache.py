@@ -38,3 +38,8 @@ class TtlCache(Generic[K, V]):
             self._entries[key] = (now_s + self._ttl_s, value)
         while len(self._entries) > self._entries_max:
             del self._entries[next(iter(self._entries))]
+
+    def drop(self, keys: Iterable[K]) -> None:
+        """Forget the values of ``keys``."""
+        for key in keys:
+            self._entries.pop(key, None)

@@ -34,7 +34,8 @@ class PromptSettings(BaseModel):
     context_ttl_s: int = Field(default=3_600, ge=1, description="Life of a rebuilt context; the sink renews it.")
     context_bytes_max: int = Field(default=524_288, ge=1, description="A larger context is not kept hot.")
     rebuild_ttl_s: int = Field(default=30, ge=1, description="Life of a context that nobody finished to rebuild.")
-    redis_seconds_max: float = Field(default=1.0, gt=0, description="Wait for one round trip.")
+    redis_seconds_max: float = Field(default=0.5, gt=0, description="Wait for one round trip.")
+    redis_retry_s: float = Field(default=2.0, gt=0, description="A Redis that did not answer is left alone so long.")
     statements_in_flight_max: int = Field(default=64, ge=1, description="CQL statements at once, per batch.")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from schemas.errors import Refusal, Retryable, model_not_found
+from schemas.errors import Refusal, Retryable, model_not_found, storage_unavailable
 from schemas.events import TurnAdmitted
 from schemas.models import ModelCard, by_id
 from schemas.ports import Emit, History, Metrics, Outcome, Received, StoredMessage
@@ -45,7 +45,7 @@ class BuildPrompts:
         self._metrics = metrics
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
-        """One outcome per ``TurnAdmitted``. Raises Retryable when the history does not answer."""
+        """One outcome per ``TurnAdmitted``; a turn whose history cannot be read is refused."""
         histories = await self._histories([received.event for received in batch])
         outcomes = decide_each(batch, lambda received: self._decide(received.event, histories))
         count_refusals(self._metrics, outcomes)
@@ -57,9 +57,18 @@ class BuildPrompts:
             return {}
         hot = await self._read_hot(asked)
         if hot is None:
-            return await self._history.recent(asked, self._settings.history_messages_max)
+            return await self._read_stored(asked)
         missing = [conversation_id for conversation_id in asked if conversation_id not in hot]
         return {**hot, **await self._rebuild(missing)} if missing else hot
+
+    async def _read_stored(self, conversation_ids: Sequence[str]) -> Histories:
+        """The histories in the store; none while it does not answer."""
+        try:
+            return await self._history.recent(conversation_ids, self._settings.history_messages_max)
+        except Retryable as error:
+            self._metrics.count("turnstream_dependency_failures_total", dependency="cassandra")
+            log.warning("prompt.history_unread", conversations=len(conversation_ids), error=str(error))
+            return {}
 
     async def _read_hot(self, conversation_ids: Sequence[str]) -> Histories | None:
         try:
@@ -71,8 +80,8 @@ class BuildPrompts:
     async def _rebuild(self, conversation_ids: Sequence[str]) -> Histories:
         # Announced before the history is read: what is stored in between then reaches the context another way.
         token = await self._announce(conversation_ids)
-        histories = await self._history.recent(conversation_ids, self._settings.history_messages_max)
-        if token is not None:
+        histories = await self._read_stored(conversation_ids)
+        if token is not None and histories:
             await self._publish(token, histories)
         return histories
 
@@ -93,7 +102,9 @@ class BuildPrompts:
         card = self._cards.get(event.turn.model)
         if card is None:
             return (refuse(event.turn, PROMPT.name, model_not_found(event.turn.model)),)
-        history = histories.get(event.turn.conversation_id, ()) if core.needs_history(event.turn) else ()
+        history = histories.get(event.turn.conversation_id) if core.needs_history(event.turn) else ()
+        if history is None:
+            return (refuse(event.turn, PROMPT.name, storage_unavailable(), event.limits),)
         prompted = core.build(
             event,
             card,

@@ -60,7 +60,16 @@ class RateLimitSettings(BaseModel):
     default_plan: str = Field(default="free", description="Whose limits hold for a plan that is not listed.")
     reservation_s: int = Field(default=900, ge=PERIOD_S, description="How long a turn's grant is remembered.")
     refusal_s: int = Field(default=60, ge=1, description="How long a turn's refusal is remembered.")
-    redis_seconds_max: float = Field(default=2.0, gt=0, description="Wait for one round trip.")
+    redis_seconds_max: float = Field(default=0.5, gt=0, description="Wait for one round trip.")
+    redis_retry_s: float = Field(default=2.0, gt=0, description="A Redis that did not answer is left alone so long.")
+    fallback_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Of each quota, that every process grants by itself while Redis does not answer. With n processes"
+        " an account may get n times as much.",
+    )
+    fallback_entries_max: int = Field(default=100_000, ge=1, description="Accounts, and turns, remembered for that.")
 
     @model_validator(mode="after")
     def _default_is_listed(self) -> Self:

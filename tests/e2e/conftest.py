@@ -8,7 +8,7 @@ from tests.support.full_stack import FullStack, full_stack
 
 @pytest.fixture(scope="session")
 def turnstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullStack]:
-    with full_stack(tmp_path_factory.mktemp("e2e") / "home") as running:
+    with full_stack(tmp_path_factory.mktemp("e2e") / "home", replicas=2) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of each of our processes while an answer is under way: it ends right, and the next turn works."""
+"""kill -9 of all processes of a stage while an answer is under way: it ends right, and the next turn works."""
 
 import asyncio
 import json
@@ -57,16 +57,17 @@ async def ask(client: AsyncOpenAI, conversation_id: str) -> str:
 
 
 @pytest.mark.parametrize("part", ["processors", "inference", "sink", "windows"])
-async def test_an_answer_survives_a_process_behind_the_edge(turnstream: FullStack, part: str) -> None:
+async def test_an_answer_survives_both_processes_of_a_stage(turnstream: FullStack, part: str) -> None:
     user = f"user-of-{part}"
     async with turnstream.client(await turnstream.new_key("free", user)) as client:
         running = await begin(client)
-        old_pid = turnstream.send_signal(part, signal.SIGKILL)
+        old_pids = {each: turnstream.send_signal(each, signal.SIGKILL) for each in (part, f"{part}-2")}
         await running.turn.read(running.stream)
         assert (running.turn.text, running.turn.finish_reasons) == (ANSWER, ["stop"])
         assert await stored_answer(client, running.conversation_id, RECOVERY_SECONDS_MAX) == ANSWER
         assert "I remember this conversation (2 messages" in await ask(client, running.conversation_id)
-    await turnstream.replaced(part, old_pid)
+    for each, old_pid in old_pids.items():
+        await turnstream.replaced(each, old_pid)
     records = await turnstream.records_of(running.turn.turn_id)
     # What is given again after a death may be billed again, but only unchanged.
     (bill,) = {record.value for record in records if record.topic == "usage.events.v1"}

@@ -24,7 +24,8 @@ from producers.ingest.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from tests.support.topic_scan import LogRecord, read_topics
 from turnstream.local_stack.parts import PartState
 from turnstream.local_stack.plan import StackOptions
-from turnstream.local_stack.processes import PROCESSES, OurProcess
+from turnstream.local_stack.ports import LOOPBACK
+from turnstream.local_stack.processes import PROCESSES, OurProcess, replicated
 from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
 from turnstream.stores.api_keys import ApiKeyRow, create_key_row
@@ -132,6 +133,10 @@ class FullStack:
     def logs(self) -> Path:
         """The folder of the process logs."""
         return self.stack.layout.logs
+
+    def url_of(self, edge: str) -> str:
+        """One of several edges by the name of its part, up to and including ``/v1``."""
+        return f"http://{LOOPBACK}:{self.stack.part(edge).port}/v1"
 
     def client(self, key: str | None = None) -> AsyncOpenAI:
         """The SDK as its users have it, but for retries."""
@@ -262,13 +267,16 @@ def command_environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def full_stack(home: Path) -> Iterator[FullStack]:
+def full_stack(home: Path, replicas: int = 1, changed: Mapping[str, str] | None = None) -> Iterator[FullStack]:
     """Everything, ready, in ``home``; gone afterwards, whatever happened in between, but for the logs.
+
+    ``replicas`` of each process of ours (``edge``, ``edge-2``, ...), with the settings ``changed`` from these here.
 
     Jars are looked for where the environment says (``TURNSTREAM_STACK__JARS``), else in the checkout's own stack.
     """
     settings = StackSettings(home=home, jars=StackSettings().layout().jars)
-    stack = Stack(settings, StackOptions(processes=tuple(map(_with_settings, PROCESSES))))
+    rows = replicated(tuple(_with_settings(row, {**SETTINGS, **(changed or {})}) for row in PROCESSES), replicas)
+    stack = Stack(settings, StackOptions(processes=rows))
     with patch.dict(os.environ, MODEL_PACE):
         stack.start()
     try:
@@ -278,6 +286,6 @@ def full_stack(home: Path) -> Iterator[FullStack]:
         shutil.rmtree(stack.layout.data)
 
 
-def _with_settings(row: OurProcess) -> OurProcess:
+def _with_settings(row: OurProcess, settings: Mapping[str, str]) -> OurProcess:
     # `env` becomes the process, so its pid stays; our own environment is not touched: other tests read it.
-    return replace(row, argv=("env", *(f"{name}={value}" for name, value in SETTINGS.items()), *row.argv))
+    return replace(row, argv=("env", *(f"{name}={value}" for name, value in settings.items()), *row.argv))

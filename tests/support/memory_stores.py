@@ -10,6 +10,8 @@ from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow, 
 from schemas.errors import Retryable
 from schemas.events import Account
 from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim
+from schemas.stream_state import INITIAL, StreamState
+from schemas.tokens import Cleared
 
 _KEY_OF_MESSAGE = ("conversation_id", "message_seq")
 _KEY_OF_TURN = ("turn_id",)
@@ -251,3 +253,21 @@ class MemoryTurnClaims:
             self.lost -= 1
             raise Retryable("the answer was lost")
         return claim
+
+
+@dataclass
+class MemoryTurnLookup:
+    """``TurnLookup`` over the states that a test sets; counts the turns that were asked for."""
+
+    states: dict[str, StreamState] = field(default_factory=dict)
+    down: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    async def find(self, turn_id: str) -> StreamState:
+        self.asked.append(turn_id)
+        if self.down:
+            raise Retryable("the memory lookup is down")
+        return self.states.get(turn_id, INITIAL)
+
+    async def clearance(self, turn_id: str) -> Cleared | None:
+        return (await self.find(turn_id)).cleared

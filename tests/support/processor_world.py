@@ -7,7 +7,9 @@ from typing import Any
 from schemas.events import Event, FinishReason, Usage, UsageRecorded
 from schemas.models import DEFAULT_CATALOGUE
 from schemas.ports import BatchProcess
+from stream_processors.auth.caching import CachedKeys
 from stream_processors.auth.core import AuthSettings
+from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
 from stream_processors.moderation.core import ModerationSettings
 from stream_processors.moderation.stage import Moderate
@@ -20,7 +22,12 @@ from stream_processors.token_counts import estimate_tokens
 from stream_processors.topology import AUTH, MODERATION, PROMPT, RATE_LIMIT, RATE_LIMIT_SETTLE, ROWS, StageRow
 from tests.support.memory_prompting import MemoryHistory, MemoryHotContexts
 from tests.support.memory_quota import MemoryQuota
-from tests.support.memory_stores import MemoryConversationDirectory, MemoryKeyDirectory
+from tests.support.memory_stores import (
+    MemoryActiveTurns,
+    MemoryConversationDirectory,
+    MemoryKeyDirectory,
+    MemoryTurnLookup,
+)
 from tests.support.turn_events import (
     ACCOUNT,
     KEY_HASH,
@@ -47,6 +54,9 @@ class ProcessorWorld:
     keys: MemoryKeyDirectory = field(default_factory=lambda: MemoryKeyDirectory({KEY_HASH: ACCOUNT}))
     conversations: MemoryConversationDirectory = field(default_factory=MemoryConversationDirectory)
     quota: MemoryQuota = field(default_factory=MemoryQuota)
+    active: MemoryActiveTurns = field(default_factory=MemoryActiveTurns)
+    lookup: MemoryTurnLookup = field(default_factory=MemoryTurnLookup)
+    now_ms: int = NOW_MS
     contexts: MemoryHotContexts = field(default_factory=MemoryHotContexts)
     history: MemoryHistory = field(default_factory=MemoryHistory)
     metrics: CountedMetrics = field(default_factory=CountedMetrics)
@@ -57,8 +67,9 @@ class ProcessorWorld:
             AUTH: Authorize(
                 AuthSettings(),
                 DEFAULT_CATALOGUE,
-                keys=self.keys,
+                keys=CachedKeys(self.keys, AuthSettings(key_cache_s=0), self.clock),
                 conversations=self.conversations,
+                running=RunningTurns(self.active, self.lookup, AuthSettings(), lambda: self.now_ms),
                 metrics=self.metrics,
             ),
             RATE_LIMIT: Admit(RateLimitSettings(), self.quota, self.metrics),
@@ -74,8 +85,11 @@ class ProcessorWorld:
             MODERATION: Moderate(load_policy(ModerationSettings()), self.metrics, lambda: NOW_MS),
         }
 
+    def clock(self) -> float:
+        return self.now_ms / 1000
+
     def set_down(self, *, down: bool) -> None:
-        for store in (self.keys, self.conversations, self.quota, self.contexts, self.history):
+        for store in (self.keys, self.conversations, self.active, self.quota, self.contexts, self.history):
             store.down = down
 
 

@@ -69,7 +69,11 @@ def process_ports(processes: tuple[OurProcess, ...], edge_port: int | None) -> t
 def process_part(row: OurProcess, ports: Mapping[str, int], environment: Mapping[str, str]) -> Part:
     """Return the part of one row; `environment` is what all our processes share."""
     metrics_port = ports[row.metrics_listener]
-    own = {"TURNSTREAM_METRICS__PORT": str(metrics_port)}
+    own = {
+        "TURNSTREAM_METRICS__PORT": str(metrics_port),
+        # Whoever is started again in this place gets the partitions of the one that died, without a rebalance.
+        "TURNSTREAM_KAFKA__INSTANCE_ID": row.part_name,
+    }
     if row.serves:
         own |= {"TURNSTREAM_EDGE__HOST": LOOPBACK, "TURNSTREAM_EDGE__PORT": str(ports[row.part_name])}
     return Part(

@@ -12,25 +12,32 @@ from redis.asyncio import Redis
 from consumers.loop import run_batches
 from consumers.work import BatchWork
 from schemas.errors import Fatal
-from schemas.ports import BatchProcess, Cql
+from schemas.ports import BatchProcess, Cql, LogReader
 from stream_processors import topology
 from stream_processors.auth.caching import CachedConversations, CachedKeys
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.cassandra_keys import CassandraKeys
+from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
 from stream_processors.fusion import fed_here, fuse
 from stream_processors.moderation.stage import Moderate
 from stream_processors.moderation.toml_rules import load_policy
 from stream_processors.prompt.cassandra_history import CassandraHistory
+from stream_processors.prompt.guarded_contexts import GuardedContexts
 from stream_processors.prompt.redis_context import RedisContexts
 from stream_processors.prompt.stage import BuildPrompts
 from stream_processors.prompt.tokenizers_counter import load_counter
+from stream_processors.rate_limit.fallback_quota import FallbackQuota
 from stream_processors.rate_limit.redis_quota import RedisQuota
 from stream_processors.rate_limit.stage import Admit, Settle
 from stream_processors.topology import StageRow
 from turnstream.clocks import now_ms
 from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_producer import KafkaProducer
+from turnstream.log.turn_lookup import LogTurnLookup
+from turnstream.stores.active_turns import CassandraActiveTurns
+from turnstream.stores.breaking_cql import BreakingCql
 from turnstream.stores.cassandra import open_session
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
@@ -43,6 +50,7 @@ class _Parts:
     process: Process
     cql: Cql
     redis: Redis
+    log: LogReader
 
 
 def _auth(parts: _Parts) -> BatchProcess:
@@ -55,13 +63,15 @@ def _auth(parts: _Parts) -> BatchProcess:
         settings.models,
         keys=CachedKeys(keys, auth, time.monotonic),
         conversations=CachedConversations(conversations, auth, time.monotonic),
+        running=RunningTurns(CassandraActiveTurns(parts.cql), LogTurnLookup(parts.log, settings.lookup), auth, now_ms),
         metrics=parts.process.metrics,
     )
 
 
 def _rate_limit(parts: _Parts) -> BatchProcess:
-    settings = parts.process.settings.rate_limit
-    return Admit(settings, RedisQuota(parts.redis, settings), parts.process.metrics)
+    settings, metrics = parts.process.settings.rate_limit, parts.process.metrics
+    quota = FallbackQuota(RedisQuota(parts.redis, settings), settings, metrics, time.monotonic)
+    return Admit(settings, quota, metrics)
 
 
 def _settle(parts: _Parts) -> BatchProcess:
@@ -69,14 +79,15 @@ def _settle(parts: _Parts) -> BatchProcess:
 
 
 def _prompt(parts: _Parts) -> BatchProcess:
-    settings = parts.process.settings
+    settings, metrics = parts.process.settings, parts.process.metrics
+    contexts = RedisContexts(parts.redis, settings.prompt)
     return BuildPrompts(
         settings.prompt,
         settings.models,
-        contexts=RedisContexts(parts.redis, settings.prompt),
+        contexts=GuardedContexts(contexts, settings.prompt.redis_retry_s, metrics, time.monotonic),
         history=CassandraHistory(parts.cql, settings.prompt.statements_in_flight_max),
         count=load_counter(settings.prompt.tokenizer_file),
-        metrics=parts.process.metrics,
+        metrics=metrics,
     )
 
 
@@ -109,7 +120,8 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         producer = await open_ports.enter_async_context(KafkaProducer(settings.kafka))
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
         redis = await open_ports.enter_async_context(open_redis(settings.redis))
-        parts = _Parts(process, cql, redis)
+        log = await open_ports.enter_async_context(KafkaLogReader(settings.kafka))
+        parts = _Parts(process, BreakingCql(cql, settings.auth.store_retry_s, time.monotonic), redis, log)
         processes: Mapping[StageRow, BatchProcess] = {row: _MAKERS[row](parts) for row in rows}
         # Nobody waits for a settlement, nor for records that were carried on before they were written.
         patient = {topology.RATE_LIMIT_SETTLE}

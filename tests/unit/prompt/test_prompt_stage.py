@@ -17,6 +17,7 @@ from schemas.tokens import Refused
 from schemas.topics import TURNS_ADMITTED
 from stream_processors.prompt.cassandra_history import CassandraHistory
 from stream_processors.prompt.core import PromptSettings
+from stream_processors.prompt.guarded_contexts import GuardedContexts
 from stream_processors.prompt.stage import BuildPrompts
 from stream_processors.prompt.tokenizers_counter import load_counter
 from stream_processors.token_counts import estimate_tokens
@@ -107,9 +108,29 @@ async def test_a_rebuild_that_fails_half_way_still_gives_the_prompt_and_publishe
     assert await contexts.read([conversation_id(1)]) == {}
 
 
-async def test_a_history_that_does_not_answer_is_retryable() -> None:
+async def test_a_history_that_does_not_answer_refuses_only_whose_context_is_not_hot() -> None:
+    world = World()
+    await world.prompt_texts()
+    world.history.down = True
+    hot, cold = admitted(CONTINUING, user("next")), admitted(turn(2, stored=True, starts_conversation=False))
+    first, second = await world.stage()([received(hot, TURNS_ADMITTED), received(cold, TURNS_ADMITTED, 1)])
+    assert not isinstance(first, Malformed)
+    assert not isinstance(second, Malformed)
+    assert isinstance(first[0].event, TurnPrompted)
+    assert isinstance(second[0].event, Refused)
+    assert second[0].event.refusal.error.code == "storage_unavailable"
+
+
+async def test_hot_contexts_that_failed_are_left_alone_for_a_moment() -> None:
+    contexts, now_s = MemoryHotContexts(down=True), [0.0]
+    guarded = GuardedContexts(contexts, 2.0, CountedMetrics(), lambda: now_s[0])
     with pytest.raises(Retryable):
-        await World(history=MemoryHistory(down=True)).prompt_texts()
+        await guarded.read(["c"])
+    contexts.down = False
+    with pytest.raises(Retryable):
+        await guarded.begin_rebuild(["c"])
+    now_s[0] = 2.0
+    assert await guarded.read(["c"]) == {}
 
 
 @pytest.mark.parametrize("of", [turn(stored=False), turn(stored=True)], ids=["stateless", "starting"])

@@ -10,7 +10,7 @@ from schemas.ids import turn_partition
 from schemas.ports import Emit, Outcome, Received
 from schemas.tokens import Refused
 from schemas.topics import BY_NAME, TOKENS, Key
-from stream_processors.topology import MODERATION, ROWS
+from stream_processors.topology import AUTH, PROMPT, RATE_LIMIT, RATE_LIMIT_SETTLE, ROWS
 from tests.support.processor_world import CANARY, SAMPLES, ProcessorWorld, Sample
 from tests.support.turn_events import received
 
@@ -18,8 +18,11 @@ EVERY = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.row
 REFUSING = pytest.mark.parametrize(
     "sample", [sample for sample in SAMPLES if sample.refused], ids=lambda sample: sample.row.name
 )
-DEPENDENT = pytest.mark.parametrize(
-    "sample", [sample for sample in SAMPLES if sample.row is not MODERATION], ids=lambda sample: sample.row.name
+WAITING = pytest.mark.parametrize(
+    "sample", [one for one in SAMPLES if one.row in {RATE_LIMIT, RATE_LIMIT_SETTLE}], ids=lambda sample: sample.row.name
+)
+SAYING_NO = pytest.mark.parametrize(
+    "sample", [one for one in SAMPLES if one.row in {AUTH, PROMPT}], ids=lambda sample: sample.row.name
 )
 NOT_A_TURN = "this is no turn id"
 
@@ -73,12 +76,25 @@ async def test_the_outcome_does_not_depend_on_the_batch(sample: Sample) -> None:
     assert list(together) == alone
 
 
-@DEPENDENT
+@WAITING
 async def test_a_dependency_that_is_down_is_retryable_and_the_batch_succeeds_later(sample: Sample) -> None:
     world, batch = ProcessorWorld(), batch_of(sample, some_of_each(sample))
     world.set_down(down=True)
     with pytest.raises(Retryable):
         await outcomes(world, sample, batch)
+    world.set_down(down=False)
+    assert list(await outcomes(world, sample, batch)) == list(await outcomes(ProcessorWorld(), sample, batch))
+
+
+@SAYING_NO
+async def test_a_store_that_is_down_refuses_what_needs_it_and_the_next_batch_goes_on(sample: Sample) -> None:
+    world, batch = ProcessorWorld(), batch_of(sample, [sample.passing(1)])
+    world.set_down(down=True)
+    (outcome,) = await outcomes(world, sample, batch)
+    (emit,) = emits(outcome)
+    assert isinstance(emit.event, Refused)
+    assert (emit.event.refusal.status, emit.event.refusal.error.code) == (503, "storage_unavailable")
+    assert emit.event.refusal.retry_after_s
     world.set_down(down=False)
     assert list(await outcomes(world, sample, batch)) == list(await outcomes(ProcessorWorld(), sample, batch))
 

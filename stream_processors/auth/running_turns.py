@@ -1,0 +1,77 @@
+"""One turn of a conversation at a time: which turns run, and whether that is still true."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from schemas import ids
+from schemas.errors import Retryable
+from schemas.ports import ActiveTurns, TurnLookup
+from schemas.stream_state import INITIAL, StreamState
+from stream_processors.auth.core import AuthSettings
+from stream_processors.bounded_gather import gather_bounded
+
+_LOG: Final = structlog.get_logger(__name__)
+_MS_PER_S: Final = 1_000
+
+
+class RunningTurns:
+    """Notes of the turns that were let in, checked against the log before they keep anybody out.
+
+    A note may outlive its turn: its writer cannot know of every end. It never comes too late, because it is durable
+    before the turn goes on.
+    """
+
+    def __init__(
+        self, active: ActiveTurns, lookup: TurnLookup, settings: AuthSettings, now_ms: Callable[[], int]
+    ) -> None:
+        self._active = active
+        self._lookup = lookup
+        self._settings = settings
+        self._now_ms = now_ms
+
+    async def noted(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """The noted turns of each conversation, oldest first. Raises Retryable."""
+        return await self._active.active(conversation_ids) if conversation_ids else {}
+
+    async def over(self, turns: Mapping[str, str]) -> frozenset[str]:
+        """Which of the noted ``turns`` (turn id -> conversation id) are over; their notes are removed.
+
+        A turn of which nobody can tell counts as running. Raises Retryable when a note cannot be removed.
+        """
+        if not turns:
+            return frozenset()
+
+        def call_for(turn_id: str) -> Callable[[], Awaitable[bool]]:
+            return lambda: self._is_over(turn_id)
+
+        verdicts = await gather_bounded([call_for(turn_id) for turn_id in turns], self._settings.lookups_in_flight_max)
+        ended = {turn_id: turns[turn_id] for turn_id, over in zip(turns, verdicts, strict=True) if over}
+        if ended:
+            await self._active.end(ended)
+        return frozenset(ended)
+
+    async def begin(self, turns: Mapping[str, str]) -> None:
+        """Note ``turns`` (turn id -> conversation id). Raises Retryable."""
+        if turns:
+            await self._active.begin(turns)
+
+    async def _is_over(self, turn_id: str) -> bool:
+        age_s = (self._now_ms() - ids.turn_time_ms(turn_id)) / _MS_PER_S
+        if age_s > self._settings.turn_life_seconds_max:
+            return True
+        try:
+            state = await self._lookup.find(turn_id)
+        except Retryable as error:
+            _LOG.warning("auth.turn_not_looked_up", turn_id=turn_id, error=str(error))
+            return False
+        if state is INITIAL:
+            return age_s > self._settings.turn_unseen_seconds_max
+        return _is_settled(state)
+
+
+def _is_settled(state: StreamState) -> bool:
+    """Whether the turn has ended and its messages, if it has any, are in the history that the next turn sees."""
+    kept = state.cleared is not None and state.cleared.stored
+    return state.terminal is not None and (not kept or state.persisted is not None)
