@@ -29,7 +29,7 @@ class FairQueue(Generic[ItemT]):
     While tenants have items all the time, each gets its share by weight, to within one item. Whoever comes back starts
     at the present virtual time: idling saves nothing up, and costs nothing. A tenant waits, between two of its own
     items, for at most ``weight / its weight`` + 1 items of every other. With ``running_max`` items taken and not
-    finished a tenant is passed over. Memory is that of the tenants that have items, or had some lately.
+    finished a tenant is passed over. Memory is that of the tenants that had items since there were last none at all.
     """
 
     def __init__(self, weights: Mapping[str, float], running_max: int) -> None:
@@ -40,6 +40,7 @@ class FairQueue(Generic[ItemT]):
         # (virtual time, order of arrival, tenant): of tenants that may be next, and of idle ones to be forgotten.
         self._heap: list[tuple[float, int, _Tenant[ItemT]]] = []
         self._arrivals = 0
+        self._unfinished = 0
         self._now = 0.0
 
     def put(self, tenant: str, item: ItemT) -> None:
@@ -48,6 +49,7 @@ class FairQueue(Generic[ItemT]):
         if found is None:
             found = self._tenants[tenant] = _Tenant(tenant, 1 / self._weights.get(tenant, 1.0), self._now)
         found.items.append(item)
+        self._unfinished += 1
         self._queue(found)
 
     def take(self) -> tuple[str, ItemT] | None:
@@ -72,11 +74,16 @@ class FairQueue(Generic[ItemT]):
         found = self._tenants[tenant]
         found.running -= 1
         self._queue(found)
+        self._leave(1)
 
     def drop(self, unwanted: Callable[[ItemT], bool]) -> None:
         """Remove the waiting items that are ``unwanted``."""
+        dropped = 0
         for tenant in self._tenants.values():
-            tenant.items = deque(item for item in tenant.items if not unwanted(item))
+            kept = deque(item for item in tenant.items if not unwanted(item))
+            dropped += len(tenant.items) - len(kept)
+            tenant.items = kept
+        self._leave(dropped)
 
     def _may_run(self, tenant: _Tenant[ItemT]) -> bool:
         return bool(tenant.items) and tenant.running < self._running_max
@@ -88,6 +95,13 @@ class FairQueue(Generic[ItemT]):
         tenant.queued = True
         self._arrivals += 1
         heapq.heappush(self._heap, (tenant.time, self._arrivals, tenant))
+
+    def _leave(self, items: int) -> None:
+        self._unfinished -= items
+        if not self._unfinished:
+            # Nobody competes, so nobody is owed anything; and tenants that come once are not kept for ever.
+            self._tenants.clear()
+            self._heap.clear()
 
     def _forget_if_idle(self, tenant: _Tenant[ItemT]) -> None:
         if not tenant.items and not tenant.running:

@@ -10,16 +10,18 @@ from schemas.topics import Topic
 
 
 def receive(source: Topic, record: Record) -> Received[Any]:
-    """The event in ``record`` with its trace context. Raises Malformed."""
+    """The event in ``record`` with its trace context. Raises Malformed, also for a record of another schema."""
+    serde.check_schema(source, record.headers)
     return Received(serde.decode(source, record.value), record, _traceparent(record))
 
 
 def receive_all(source: Topic, records: Sequence[Record]) -> list[Received[Any] | Malformed]:
     """Of each record its event, or why it has none."""
-    validate = serde.decode
+    validate, check_schema = serde.decode, serde.check_schema
     received: list[Received[Any] | Malformed] = []
     for record in records:
         try:
+            check_schema(source, record.headers)
             received.append(Received(validate(source, record.value), record, _traceparent(record)))
         except Malformed as error:
             received.append(error)

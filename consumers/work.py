@@ -34,8 +34,8 @@ class KeyedSettings(LoopSettings):
 
     hold: HoldLimits = HoldLimits()
     record_retry: RetryPolicy = Field(
-        default=RetryPolicy(attempts_max=5, first_delay_s=0.2, delay_seconds_max=5, total_seconds_max=30),
-        description="Of one record; afterwards it is dead-lettered.",
+        default=RetryPolicy(first_delay_s=0.2),
+        description="Of one record whose dependency is down; afterwards it is dead-lettered.",
     )
     drain_seconds_max: float = Field(default=20, ge=0, description="For work in flight when the process stops.")
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from schemas import headers
 from schemas.errors import Malformed
@@ -37,6 +38,14 @@ def decode_token(value: bytes) -> TokenEvent:
         raise Malformed(f"chat.tokens.v1: {_explain(error)}") from None
 
 
+def check_schema(topic: Topic, written: Headers) -> None:
+    """Refuse a record whose header names another schema than its topic's: Malformed. Without the header it may pass."""
+    for name, value in written:
+        if name == headers.SCHEMA and value != topic.name.encode():
+            # What it names is not told: anybody may have written it.
+            raise Malformed(f"{topic.name}: the record has another schema")
+
+
 def event_headers(topic: Topic, turn_id: str | None, traceparent: str | None = None) -> Headers:
     """The headers of a new record on ``topic``."""
     written: Headers = ((headers.SCHEMA, topic.name.encode()),)
@@ -57,7 +66,15 @@ _TOKENS: Final[TypeAdapter[TokenEvent]] = TypeAdapter(TokenEvent)
 # Looked up for every record: by name, because hashing a whole Topic costs as much as decoding a small event.
 _VALIDATORS: Final = {topic.name: adapter(topic).validator for topic in ALL_TOPICS}
 
+_PROBLEMS_MAX: Final = 5
+_QUOTING: Final = frozenset(("union_tag_invalid", "value_error", "assertion_error"))
+
 
 def _explain(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'value'}: {p['msg']}" for p in problems[:5])
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'value'}: {_message(p)}" for p in problems[:_PROBLEMS_MAX])
+
+
+def _message(problem: ErrorDetails) -> str:
+    # These messages quote what they found.
+    return problem["type"] if problem["type"] in _QUOTING else problem["msg"]

@@ -1,7 +1,7 @@
 """One pool on several servers: answers go to the least busy that is well, and away from one that dies."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -38,16 +38,29 @@ class BackendSet:
         self._by_health = {server.health: server for server in self._servers}
         self._chosen = 0
 
+    @property
+    def servers(self) -> tuple[InferenceBackend, ...]:
+        """The backend of each server, in the order of the setting."""
+        return tuple(server.backend for server in self._servers)
+
+    @property
+    def in_flight(self) -> Mapping[str, int]:
+        """Answers under way, by the server's address."""
+        return {server.name: server.health.in_flight for server in self._servers}
+
     async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``."""
         server = self._choose()
         try:
             async with aclosing(server.backend.generate(request, prefix)) as pieces:
-                while (piece := await self._next(server, pieces)) is not None:
+                while True:
+                    piece = await self._next(server, pieces)
                     server.health.hear(_now_s())
                     if piece.finish_reason is not None:
                         server.health.succeed()
                     yield piece
+                    if piece.finish_reason is not None:
+                        return
         except Retryable:
             server.health.fail(_now_s())
             _log.warning("server_failed", server=server.name, failures=server.health.failures)
@@ -79,17 +92,19 @@ class BackendSet:
         health.begin(_now_s(), self._chosen)
         return self._by_health[health]
 
-    async def _next(self, server: _Server, pieces: AsyncGenerator[Generated, None]) -> Generated | None:
-        """The next piece, None after the last. Raises Retryable also when the server is found dead meanwhile."""
+    async def _next(self, server: _Server, pieces: AsyncGenerator[Generated, None]) -> Generated:
+        """The next piece. Raises Retryable also when there is none, or the server is found dead meanwhile."""
         try:
             async with asyncio.timeout(None) as wait:
                 server.waits.add(wait)
                 try:
-                    return await anext(pieces, None)
+                    return await anext(pieces)
                 finally:
                     server.waits.discard(wait)
         except TimeoutError:
             raise Retryable("the server does not answer any more") from None
+        except StopAsyncIteration:
+            raise Retryable("the server broke off without a finish reason") from None
 
     async def _probe(self, server: _Server) -> None:
         answered = await server.backend.ready()

@@ -1,5 +1,6 @@
 """Hears the hints of ``chat.turns.cancelled.v1`` and passes them to the turns that generate here."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -7,13 +8,14 @@ from typing import Final
 import structlog
 
 from schemas import serde
-from schemas.errors import Malformed
+from schemas.errors import Malformed, Retryable
 from schemas.events import TurnCancelled
 from schemas.ports import LogTail, Record
 from schemas.topics import TURNS_CANCELLED
 
 HINTS_PER_POLL_MAX: Final = 500
 POLL_WAIT_S_MAX: Final = 1.0
+RETRY_S: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -42,9 +44,15 @@ class CancelListener:
                 del self._watched[turn_id]
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Listen until cancelled. While the log cannot be read, hints are late; that is no reason to stop."""
         while True:
-            for record in await self._tail.poll(HINTS_PER_POLL_MAX, POLL_WAIT_S_MAX):
+            try:
+                records = await self._tail.poll(HINTS_PER_POLL_MAX, POLL_WAIT_S_MAX)
+            except Retryable:
+                _log.warning("cancel_hints_unreadable")
+                await asyncio.sleep(RETRY_S)
+                continue
+            for record in records:
                 self._pass_on(record)
 
     def _pass_on(self, record: Record) -> None:

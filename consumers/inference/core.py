@@ -5,7 +5,6 @@ continues what was accepted, and is the one writer until somebody fences higher.
 with ``schemas.stream_state.advance``; so does this stage, and so it knows what its own appends mean.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -20,7 +19,6 @@ from schemas.ports import Generated, Verdict
 from schemas.stream_state import INITIAL, StreamState, advance
 from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished, Refused, TokenEvent
 
-_DOUBLINGS_MAX: Final = 16
 _FINISH_REASONS: Final = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
 
 
@@ -35,9 +33,14 @@ class InferenceSettings(BaseModel):
 
     turns_in_flight_max: int = Field(default=256, ge=1, description="Turns generating at once in one process.")
     fences_per_claim_max: int = Field(default=6, ge=1, description="Fences appended until one holds.")
-    generations_per_turn_max: int = Field(default=5, ge=1, description="Requests to the backend in one run of a turn.")
+    generations_per_turn_max: int = Field(
+        default=64, ge=1, description="Requests to the backend in one run of a turn, however well it goes on between."
+    )
+    outage_ms_max: int = Field(
+        default=20_000, ge=0, description="Generations may fail for so long without a new token; then the turn does."
+    )
     backoff_ms_min: int = Field(default=100, ge=1, description="First pause after the backend failed.")
-    backoff_ms_max: int = Field(default=5_000, ge=1, description="Longest pause after the backend failed.")
+    backoff_ms_max: int = Field(default=2_000, ge=1, description="Longest pause after the backend failed.")
     delta_chars_max: int = Field(default=8_192, ge=1, description="Text of one delta; more is cut into several.")
     buffered_chars_max: int = Field(default=32_768, ge=1, description="Text generated ahead of the log, per turn.")
     coalesce_ms_max: int = Field(default=40, ge=0, description="Pause between appends of a turn at full load.")
@@ -47,7 +50,15 @@ class InferenceSettings(BaseModel):
         default=60_000, ge=0, description="Clock skew allowed when seeking a turn by its time."
     )
     overlap_age_ms_max: int = Field(default=5_000, ge=0, description="Younger turns start while they are fenced.")
-    unverified_ms_max: int = Field(default=8_000, ge=1, description="Silence after which an owner fences again.")
+    unverified_ms_max: int = Field(
+        default=4_000,
+        ge=1,
+        description="Own silence after which an owner looks whether it was replaced; less than a group session.",
+    )
+    stand_back_ms: int = Field(
+        default=2_000, ge=0, description="A replaced owner leaves the turn alone for so long; then it looks again."
+    )
+    stand_backs_max: int = Field(default=150, ge=1, description="Such looks, while the other owner makes progress.")
 
 
 # --- what the log says ---------------------------------------------------------------------------------
@@ -261,10 +272,3 @@ def rejected(cause: Malformed) -> Refusal:
     else:
         message, code = "The model rejected the request.", "upstream_rejected"
     return Refusal(status=502, error=ErrorBody(message=message, type=ErrorType.SERVER, code=code))
-
-
-def backoff_ms(turn_id: str, generation: int, settings: InferenceSettings) -> float:
-    """Pause before the next generation: doubling, bounded, spread over its upper half by the turn's own entropy."""
-    ceiling = min(settings.backoff_ms_max, settings.backoff_ms_min << min(generation, _DOUBLINGS_MAX))
-    spread = zlib.crc32(f"{turn_id}:{generation}".encode()) / 0xFFFFFFFF
-    return ceiling * (1 + spread) / 2

@@ -38,7 +38,9 @@ class PoolSettings(BaseModel):
     )
     connect_s_max: float = Field(default=5.0, gt=0, description="Seconds until a connection must stand.")
     silence_s_max: float = Field(
-        default=60.0, gt=0, description="Seconds without a token, from a server that is alive: a long prompt takes time."
+        default=60.0,
+        gt=0,
+        description="Seconds without a token, from a server that is alive: a long prompt takes time.",
     )
     silence_s_min: float = Field(
         default=1.0, gt=0, description="Seconds without any token from a server until it is asked whether it is alive."

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
+from typing import Final
 
 from consumers.inference.pool import PoolSettings
 
-_DOUBLINGS_MAX = 16
+_DOUBLINGS_MAX: Final = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +23,7 @@ class ServerHealth:
     # Some upstreams answer no question but the one for an answer: only one that did can be missed.
     answers_probes: bool = False
     unanswered_probes: int = 0
+    probed_at_s: float = -inf
 
     def begin(self, now_s: float, chosen_at: int) -> None:
         """An answer was given to it, the ``chosen_at``-th of the pool."""
@@ -52,22 +55,23 @@ class ServerHealth:
         self.avoided_until_s = now_s + min(self.settings.cooldown_s_max, cooldown)
 
     def wants_probe(self, now_s: float) -> bool:
-        """Whether it should be asked if it is alive: after a failure, or when it owes pieces and sends none."""
+        """Whether to ask it if it is alive: it owes pieces and sends none, or was not well, or never said so."""
         silent = self.in_flight > 0 and now_s - self.heard_at_s >= self.settings.silence_s_min
-        return silent or self.failures > 0 or not self.answers_probes
+        unknown = not self.answers_probes and now_s - self.probed_at_s >= self.settings.cooldown_s_max
+        return silent or unknown or self.unanswered_probes > 0 or now_s < self.avoided_until_s
 
     def probed(self, now_s: float, *, answered: bool) -> bool:
-        """Note a probe; whether it is now dead, so that its answers must be taken away from it."""
-        if answered:
-            self.answers_probes = True
-            self.unanswered_probes = 0
-            return False
-        self.unanswered_probes += 1
-        if not self.answers_probes or self.unanswered_probes < self.settings.unanswered_probes_max:
-            return False
-        if now_s >= self.avoided_until_s:
-            self.fail(now_s)
-        return True
+        """Note a probe; whether it is dead, so that its answers must go on elsewhere."""
+        self.probed_at_s = now_s
+        if not answered:
+            self.unanswered_probes += 1
+            return self.answers_probes and self.unanswered_probes >= self.settings.unanswered_probes_max
+        if self.unanswered_probes:
+            # It was away and is back. One that answers probes and breaks its answers keeps its cooldown.
+            self.avoided_until_s = 0.0
+        self.answers_probes = True
+        self.unanswered_probes = 0
+        return False
 
     def avoided(self, now_s: float) -> bool:
         """Whether others are better: it failed lately, or does not answer when asked."""

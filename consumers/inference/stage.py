@@ -6,6 +6,7 @@ from itertools import count
 
 import structlog
 
+from consumers.inference.backend_set import BackendSet
 from consumers.inference.cancel_listener import CancelListener
 from consumers.inference.core import InferenceSettings
 from consumers.inference.openai_backend import OpenAiBackend
@@ -82,8 +83,13 @@ class InferTurn:
         self._ports.metrics.gauge("turnstream_turns_in_flight", self._in_flight, pool=pool)
 
 
-def make_backend(settings: PoolSettings) -> InferenceBackend:
-    """The backend that a pool names. Call it inside the running event loop; ``close()`` it at the end."""
+def make_backend(settings: PoolSettings) -> BackendSet:
+    """The servers that a pool names. Call it inside the running event loop; run ``watch()``, ``close()`` at the end."""
+    return BackendSet(settings, connect_server)
+
+
+def connect_server(settings: PoolSettings) -> InferenceBackend:
+    """The backend of a pool with one server. Call it inside the running event loop."""
     match settings.backend:
         case BackendKind.TRITON:
             # A process with OpenAI pools alone runs without the tritonclient extra.

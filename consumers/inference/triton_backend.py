@@ -19,10 +19,13 @@ from schemas.events import InferenceRequested
 from schemas.ports import Generated
 
 DEFAULT_MODEL: Final = "ensemble"
-KEEPALIVE_MS: Final = 20_000
+# Rare on purpose: a server takes more than two pings without data within five minutes for an attack and hangs up
+# (gRPC, keepalive.md), in the middle of a long prompt. `BackendSet` finds hung servers sooner, by asking `ready`.
+KEEPALIVE_MS: Final = 300_000
 KEEPALIVE_TIMEOUT_MS: Final = 5_000
 READY_S_MAX: Final = 2.0
-RECONNECT_MS_MAX: Final = 2_000
+RECONNECT_MS_MIN: Final = 100
+RECONNECT_MS_MAX: Final = 1_000
 _REJECTED: Final = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.UNIMPLEMENTED}
 )
@@ -102,6 +105,7 @@ def _channel_options(settings: PoolSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
         # Triton hands out one model's streams on as many connections as ask: do not share with other pools.
         ("grpc.use_local_subchannel_pool", 1),

@@ -16,6 +16,10 @@ from schemas.topics import TOKENS, Topic
 _log = structlog.get_logger()
 
 
+class Displaced(Retryable):
+    """Another owner has begun since this one did: this process may have been stopped and replaced."""
+
+
 class TurnLog:
     """What the log says of a turn, kept up to date by reading back and by the owner's own appends.
 
@@ -51,10 +55,15 @@ class TurnLog:
         """Become the one writer, or find the turn's terminal: ``answer`` is then what the log says.
 
         Returns how many fences were lost to other owners. Raises Retryable when the fences ran out or
-        the log cannot be read back.
+        the log cannot be read back, Displaced when it took so long that the other may be this one's heir.
         """
-        lost = 0
+        lost, begun_ms = 0, self._now_ms()
         for _ in range(self._settings.fences_per_claim_max):
+            if self._now_ms() - begun_ms > self._settings.unverified_ms_max:
+                # Whoever began meanwhile may be the heir of a process that was stopped: this one.
+                await self.look()
+                if self.answer.ended:
+                    return lost
             offset = await self._append_fence()
             if offset is None:
                 continue
@@ -64,6 +73,16 @@ class TurnLog:
             lost += 1
             _log.info("fence_lost", turn_id=self._turn.turn_id, attempt=self._tried)
         raise Retryable("the turn could not be fenced within the allowed attempts")
+
+    async def look(self) -> None:
+        """Read to the end of the log: ``answer`` is then what it says. Needs that no append is under way.
+
+        Fences nothing: an owner that was stopped must not take the turn back from its heir, only to be told a moment
+        later that it left the group. Raises Displaced when somebody else owns the turn, Retryable.
+        """
+        await self._read_to((await self._reader.end_offsets([self._source]))[self._source])
+        if not self.answer.ended and self.answer.state.owner not in {None, self.owner}:
+            raise Displaced("another owner writes this turn")
 
     async def append(self, events: Sequence[TokenEvent], others: Sequence[Outgoing] = ()) -> None:
         """Append token events, then ``others``, in one go; ``answer`` follows.
@@ -113,6 +132,7 @@ class TurnLog:
         if record.key != self._turn.turn_id.encode():
             return
         try:
+            serde.check_schema(TOKENS, record.headers)
             event = serde.decode_token(record.value)
         except Malformed:
             # No reader counts what it cannot read, so neither does an owner.

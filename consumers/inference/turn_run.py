@@ -7,19 +7,20 @@ again and believes the log.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from consumers.inference import core
+from consumers.inference import core, turn_outcome
 from consumers.inference.core import InferenceSettings
 from consumers.inference.generation import Generation
-from consumers.inference.turn_log import TurnLog
-from schemas.errors import Malformed, OutcomeUnknown, Refusal
+from consumers.inference.outage import Outage, after_failure, gives_up, pause_ms
+from consumers.inference.turn_log import Displaced, TurnLog
+from schemas.errors import Malformed, OutcomeUnknown, Refusal, Retryable
 from schemas.events import Decision, FinishReason, InferenceRequested, ModerationDecided
-from schemas.ports import InferenceBackend, Metrics, Outgoing, OutputPolicy
+from schemas.ports import InferenceBackend, Metrics, OutputPolicy
 from schemas.tokens import Terminal, TokenEvent
-from schemas.topics import MODERATION_DECISIONS, USAGE_EVENTS
 
 _log = structlog.get_logger()
 
@@ -49,9 +50,10 @@ class TurnRun:
         self._hinted = False
         self._generation: Generation | None = None
         self._generations = 0
+        self._outage: Outage | None = None
         self._blocked: ModerationDecided | None = None
-        self._billed = False
         self._verified_at_ms = 0
+        self._doubtful_until_ms = 0
         self._appended_at_s = 0.0
         self._deadline_s = 0.0
 
@@ -76,14 +78,29 @@ class TurnRun:
         if self._left_ms() > 0 and core.looks_fresh(self._request, now, self._settings):
             self._start(group)
         try:
-            await self._claim()
-            found_ended = self._log.answer.ended
-            while not self._log.answer.ended:
-                await self._step(group)
+            found_ended = await self._bring_to_its_end(group)
         finally:
             await self._close()
         await self._bill()
-        self._report(found_ended=found_ended)
+        turn_outcome.report(self._log, self._request, self._ports.metrics, found_ended=found_ended)
+
+    async def _bring_to_its_end(self, group: asyncio.TaskGroup) -> bool:
+        """Own the turn until it has a terminal; whether that is somebody else's. Raises Retryable."""
+        for _ in range(self._settings.fences_per_claim_max):
+            try:
+                await self._claim()
+                found_ended = self._log.answer.ended
+                while not self._log.answer.ended:
+                    await self._step(group)
+            except Displaced:
+                self._blocked = None
+                await self._close()
+                await self._stand_back()
+                if self._log.answer.ended:
+                    return True
+            else:
+                return found_ended
+        raise Retryable("other owners began again and again")
 
     # --- one step: whatever is most urgent ---------------------------------------------------------------
 
@@ -93,8 +110,7 @@ class TurnRun:
             await self._fail(core.deadline_exceeded())
         elif self._hinted:
             self._hinted = False
-            await self._close()
-            await self._claim()
+            await self._look()
         elif generation is None or not generation.continues(answer):
             await self._restart(group)
         elif not generation.has_news(answer):
@@ -137,6 +153,7 @@ class TurnRun:
 
     async def _recover(self, generation: Generation) -> None:
         cause = generation.failure
+        outage = self._outage = after_failure(self._outage, self._log.answer, self._monotonic_s())
         _log.warning(
             "generation_failed",
             turn_id=self._turn.turn_id,
@@ -147,9 +164,10 @@ class TurnRun:
         await self._close()
         if isinstance(cause, Malformed):
             await self._fail(core.rejected(cause))
-        elif self._generations < self._settings.generations_per_turn_max:
-            pause_ms = core.backoff_ms(self._turn.turn_id, self._generations, self._settings)
-            await self._wait(min(pause_ms, self._left_ms()))
+        elif gives_up(outage, self._generations, self._monotonic_s(), self._settings):
+            await self._fail(core.upstream_unavailable())
+        else:
+            await self._wait(min(pause_ms(outage, self._turn.turn_id, self._settings), self._left_ms()))
 
     # --- the generation ------------------------------------------------------------------------------------
 
@@ -204,19 +222,46 @@ class TurnRun:
         if lost:
             self._ports.metrics.count("turnstream_fenced_attempts_total", lost, pool=self._request.pool)
 
+    async def _look(self) -> None:
+        started = self._ports.now_ms()
+        await self._log.look()
+        self._verified_at_ms = started
+
+    async def _stand_back(self) -> None:
+        """Leave the turn to the other owner, until it is ended or makes no more progress. Raises Retryable.
+
+        A replaced member of the group is told so meanwhile, which cancels this. One that is not, and sees the other
+        fall silent, is the one to go on.
+        """
+        self._ports.metrics.count("turnstream_fenced_attempts_total", pool=self._request.pool)
+        _log.warning("owner_displaced", turn_id=self._turn.turn_id, pool=self._request.pool)
+        for _ in range(self._settings.stand_backs_max):
+            before = self._log.answer.state
+            await asyncio.sleep(self._settings.stand_back_ms / 1000)
+            with suppress(Displaced):
+                await self._log.look()
+            if self._log.answer.ended or self._log.answer.state == before:
+                return
+
     async def _verify_if_silent(self) -> bool:
-        """Fence again before writing if this process may have been stopped for so long that another owner began."""
-        if self._ports.now_ms() - self._verified_at_ms <= self._settings.unverified_ms_max:
+        """Look before writing if this process may have been stopped for so long that another owner began."""
+        now, limit = self._ports.now_ms(), self._settings.unverified_ms_max
+        if now - self._verified_at_ms <= limit:
             return False
-        await self._claim()
+        # A heir may also begin just after this look; by the end of this time a replaced member knows that it is.
+        self._doubtful_until_ms = now + limit
+        await self._look()
         return True
 
-    async def _append(self, events: tuple[TokenEvent, ...], others: tuple[Outgoing, ...] = ()) -> None:
+    async def _append(self, events: tuple[TokenEvent, ...]) -> None:
         started = self._ports.now_ms()
         try:
-            await self._log.append(events, others)
+            await self._log.append(events)
         except OutcomeUnknown:
-            await self._claim()
+            await self._look()
+            # What may still land must not count after what is read now.
+            if not self._log.answer.ended:
+                await self._claim()
             return
         self._verified_at_ms = started
         self._appended_at_s = self._monotonic_s()
@@ -236,47 +281,13 @@ class TurnRun:
         await self._end(core.failed(self._log.answer, self._turn.turn_id, refusal))
 
     async def _end(self, terminal: Terminal, piece: tuple[TokenEvent, ...] = ()) -> None:
-        """The last piece, the terminal and the bill in one append, in this order."""
-        after, now = self._log.answer, self._ports.now_ms()
-        for event in (*piece, terminal):
-            after = core.fold(after, event, now)
-        await self._append((*piece, terminal), self._bills(after))
-        self._billed = self._log.answer.state.terminal is terminal
+        """The last piece and the terminal; the bill comes after them, when it is sure that the terminal counts."""
+        await self._append((*piece, terminal))
+        if not await self._verify_if_silent() and self._ports.now_ms() < self._doubtful_until_ms:
+            await self._look()
 
     async def _bill(self) -> None:
-        if self._billed:
-            return
-        # The terminal was found, not written here: bill it again, from the log, in case nobody had.
-        bills = self._bills(self._log.answer)
-        if bills:
-            await self._log.append((), bills)
-
-    def _bills(self, answer: core.Answer) -> tuple[Outgoing, ...]:
-        records = []
-        usage = core.usage_recorded(self._request, answer)
-        if usage is not None:
-            records.append(self._log.record(USAGE_EVENTS, usage.user_id, usage))
-        if self._blocked is not None:
-            records.append(self._log.record(MODERATION_DECISIONS, self._turn.turn_id, self._blocked))
-        return tuple(records)
-
-    def _report(self, *, found_ended: bool) -> None:
-        usage = core.usage_recorded(self._request, self._log.answer)
-        if usage is None or found_ended:
-            _log.info("turn_already_ended", turn_id=self._turn.turn_id, pool=self._request.pool)
-            return
-        metrics, pool = self._ports.metrics, self._request.pool
-        metrics.count("turnstream_turns_total", pool=pool, finish_reason=usage.finish_reason.value)
-        metrics.count("turnstream_tokens_total", usage.usage.prompt_tokens, pool=pool, kind="prompt")
-        metrics.count("turnstream_tokens_total", usage.usage.completion_tokens, pool=pool, kind="completion")
-        metrics.observe("turnstream_turn_seconds", usage.duration_ms / 1000, pool=pool)
-        if usage.ttft_ms is not None:
-            metrics.observe("turnstream_first_token_seconds", usage.ttft_ms / 1000, pool=pool)
-        _log.info(
-            "turn_ended",
-            turn_id=self._turn.turn_id,
-            pool=pool,
-            finish_reason=usage.finish_reason.value,
-            attempt=usage.attempt,
-            completion_tokens=usage.usage.completion_tokens,
-        )
+        # A terminal that was found, not written here, is billed again: perhaps nobody did.
+        records = turn_outcome.bills(self._log, self._request, self._blocked)
+        if records:
+            await self._log.append((), records)

@@ -26,6 +26,7 @@ from turnstream.local_stack.parts import PartState
 from turnstream.local_stack.plan import StackOptions
 from turnstream.local_stack.ports import LOOPBACK
 from turnstream.local_stack.processes import PROCESSES, OurProcess, replicated
+from turnstream.local_stack.restart import RestartPolicy
 from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
 from turnstream.stores.api_keys import ApiKeyRow, create_key_row
@@ -267,7 +268,12 @@ def command_environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def full_stack(home: Path, replicas: int = 1, changed: Mapping[str, str] | None = None) -> Iterator[FullStack]:
+def full_stack(
+    home: Path,
+    replicas: int = 1,
+    changed: Mapping[str, str] | None = None,
+    policy: RestartPolicy | None = None,
+) -> Iterator[FullStack]:
     """Everything, ready, in ``home``; gone afterwards, whatever happened in between, but for the logs.
 
     ``replicas`` of each process of ours (``edge``, ``edge-2``, ...), with the settings ``changed`` from these here.
@@ -276,7 +282,7 @@ def full_stack(home: Path, replicas: int = 1, changed: Mapping[str, str] | None 
     """
     settings = StackSettings(home=home, jars=StackSettings().layout().jars)
     rows = replicated(tuple(_with_settings(row, {**SETTINGS, **(changed or {})}) for row in PROCESSES), replicas)
-    stack = Stack(settings, StackOptions(processes=rows))
+    stack = Stack(settings, StackOptions(processes=rows), policy=policy)
     with patch.dict(os.environ, MODEL_PACE):
         stack.start()
     try:

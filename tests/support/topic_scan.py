@@ -23,6 +23,7 @@ class LogRecord:
     key: bytes | None
     value: bytes
     headers: Mapping[str, str]
+    timestamp_ms: int = 0
 
     @property
     def turn_id(self) -> str | None:
@@ -36,9 +37,9 @@ class LogRecord:
         return b"\n".join((self.key or b"", headers, self.value))
 
 
-async def read_topics(bootstrap_servers: str) -> list[LogRecord]:
+async def read_topics(bootstrap_servers: str, seconds_max: float = SCAN_SECONDS_MAX) -> list[LogRecord]:
     """All records of all topics but Kafka's own, up to the ends at the time of the call, in order per partition."""
-    async with asyncio.timeout(SCAN_SECONDS_MAX):
+    async with asyncio.timeout(seconds_max):
         partitions = await _partitions(bootstrap_servers)
         consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False, fetch_max_wait_ms=50)
         await consumer.start()
@@ -78,4 +79,4 @@ async def _read_all(consumer: Any, partitions: list[TopicPartition]) -> list[Log
 
 def _record(raw: Any) -> LogRecord:
     headers = {name: value.decode("utf-8", "replace") for name, value in raw.headers}
-    return LogRecord(raw.topic, raw.partition, raw.offset, raw.key, raw.value or b"", headers)
+    return LogRecord(raw.topic, raw.partition, raw.offset, raw.key, raw.value or b"", headers, raw.timestamp)

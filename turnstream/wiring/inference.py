@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -60,9 +60,11 @@ async def run_inference(process: Process, pools: Sequence[str]) -> None:
         owner_id = secrets.token_hex(8)
         policy = load_policy(settings.moderation)
         works: list[KeyedWork] = []
+        watches: list[Callable[[], Coroutine[None, None, None]]] = [listener.run]
         for pool, member in members.items():
             backend = make_backend(settings.pools[pool])
             open_ports.push_async_callback(backend.close)
+            watches.append(backend.watch)
             infer = InferTurn(
                 producer=producer,
                 reader=reader,
@@ -77,16 +79,19 @@ async def run_inference(process: Process, pools: Sequence[str]) -> None:
             works.append(_work(process, pool, member, producer, infer))
             require_loop(process, f"{STAGE}.{pool}", member)
         _log.info("inference_ready", owner=owner_id, pools=list(pools))
-        await _run(process, works, listener)
+        await _run(process, works, watches)
 
 
-async def _run(process: Process, works: Sequence[KeyedWork], listener: CancelListener) -> None:
+async def _run(
+    process: Process, works: Sequence[KeyedWork], watches: Sequence[Callable[[], Coroutine[None, None, None]]]
+) -> None:
     async with asyncio.TaskGroup() as tasks:
-        listening = tasks.create_task(listener.run())
+        watching = [tasks.create_task(watch()) for watch in watches]
         async with asyncio.TaskGroup() as loops:
             for work in works:
                 loops.create_task(run_keyed(work, process.stop))
-        listening.cancel()
+        for watch in watching:
+            watch.cancel()
 
 
 def _work(

@@ -10,7 +10,7 @@ from consumers.inference.core import Answer, InferenceSettings, fold
 from consumers.inference.stage import InferTurn
 from schemas import ids, serde
 from schemas.content import Content
-from schemas.errors import Malformed
+from schemas.errors import Malformed, Retryable
 from schemas.events import (
     Account,
     Decision,
@@ -32,7 +32,7 @@ from tests.support.memory_log import MemoryLog
 NOW_MS = 1_700_000_000_000
 PARTITION = 3
 TURN_ID = ids.new_turn_id(NOW_MS, PARTITION, b"entropy!")
-SETTINGS = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, coalesce_ms_max=0)
+SETTINGS = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, coalesce_ms_max=0, outage_ms_max=100, stand_back_ms=5)
 WORDS = tuple(f" w{number}" for number in range(8))
 
 
@@ -94,6 +94,7 @@ class FakeBackend:
     """Says ``words`` after the prefix. ``faults`` maps a generation to (words before it, what is raised).
 
     With a ``gate``, every word waits for it. A generation that is listed in ``silent`` stops talking there for ever.
+    With ``breaks_after_each`` every generation breaks off after so many words.
     """
 
     words: tuple[str, ...] = WORDS
@@ -103,6 +104,7 @@ class FakeBackend:
     prefixes: list[str] = field(default_factory=list)
     budgets: list[int] = field(default_factory=list)
     open: int = 0
+    breaks_after_each: int | None = None
     gate: asyncio.Semaphore | None = None
     spoken: int = 0
 
@@ -129,6 +131,8 @@ class FakeBackend:
             await self.gate.acquire()
         if self.silent.get(number) == index:
             await asyncio.Event().wait()
+        if self.breaks_after_each == index:
+            raise Retryable("broken off")
         after, error = self.faults.get(number, (None, None))
         if after == index and error is not None:
             raise error

@@ -42,12 +42,12 @@ async def test_a_turn_is_fenced_answered_finished_and_billed() -> None:
     assert world.metrics.gauges["turnstream_turns_in_flight"] == 0
 
 
-async def test_the_terminal_goes_before_the_bill_in_one_append() -> None:
+async def test_the_bill_goes_after_the_terminal_that_it_is_for() -> None:
     world = World()
     await world.stage()(receive())
-    topics = [record.topic for record in world.log.appends[-1]]
-    assert topics[-2:] == [TOKENS.name, USAGE_EVENTS.name]
-    assert isinstance(serde.decode_token(world.log.appends[-1][-2].value), Finished)
+    *_, terminal, bill = (record for records in world.log.appends for record in records)
+    assert (terminal.topic, bill.topic) == (TOKENS.name, USAGE_EVENTS.name)
+    assert isinstance(serde.decode_token(terminal.value), Finished)
 
 
 def release(gate: asyncio.Semaphore, times: int) -> None:
@@ -157,7 +157,7 @@ async def test_a_dead_backend_ends_the_turn_within_bounds() -> None:
     terminal = world.log.answer().state.terminal
     assert isinstance(terminal, Failed)
     assert (terminal.refusal.status, terminal.refusal.error.code) == (503, "upstream_unavailable")
-    assert len(world.backend.prefixes) == world.settings.generations_per_turn_max
+    assert 2 <= len(world.backend.prefixes) <= world.settings.generations_per_turn_max
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,15 @@ async def test_a_cancelled_turn_is_closed_and_billed_for_what_was_accepted() -> 
 
 
 async def test_a_hint_without_a_verdict_changes_nothing() -> None:
-    world = World(backend=FakeBackend(silent={0: 3}))
+    world = World(backend=FakeBackend(gate=asyncio.Semaphore(3)))
+    assert world.backend.gate is not None
     async with asyncio.TaskGroup() as group:
         listening = group.create_task(world.cancels.run())
         turn = group.create_task(world.stage()(receive()))
         await world.log.accepted(3, turn)
         world.hint()
+        for _ in range(len(WORDS)):
+            world.backend.gate.release()
         await turn
         listening.cancel()
     assert world.log.answer().text == "".join(WORDS)

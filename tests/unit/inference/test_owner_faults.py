@@ -228,3 +228,57 @@ async def deliver(world: World, owner: str) -> None:
         except Retryable:
             continue
     raise AssertionError("given up")
+
+
+async def test_a_zombie_does_not_take_the_turn_back_from_its_living_heir() -> None:
+    world = World()
+    slow = FakeBackend(gate=asyncio.Semaphore(1))
+    heirs = FakeBackend(gate=asyncio.Semaphore(3))
+    assert slow.gate is not None
+    assert heirs.gate is not None
+    async with asyncio.TaskGroup() as group:
+        zombie = group.create_task(world.stage("zombie", slow)(receive()))
+        await world.log.accepted(1, zombie)
+        world.sleep(world.settings.unverified_ms_max + 1)
+        heir = group.create_task(world.stage("heir", heirs)(receive()))
+        await world.log.accepted(3, heir)
+        slow.gate.release()
+        # It has seen that it lost: its generation is closed long before anybody tells it that it left the group.
+        await settled(lambda: slow.open == 0)
+        zombie.cancel()
+        for _ in range(len(WORDS)):
+            heirs.gate.release()
+    assert world.log.answer().text == WHOLE
+    assert isinstance(world.log.answer().state.terminal, Finished)
+    assert len(world.log.bills()) == 1
+
+
+async def test_a_terminal_that_did_not_count_is_not_billed() -> None:
+    """Stopped after its last look and before its last append, an owner finds afterwards that it was replaced."""
+    world = World()
+    run = world.stage("zombie")
+
+    def lose_before_the_terminal() -> None:
+        if any(b'"finished"' in record.value for record in world.log.appends[-1]):
+            world.log.before_append = None
+            world.sleep(world.settings.unverified_ms_max + 1)
+            world.log.write_token(AttemptStarted(turn_id=TURN_ID, attempt=9, owner="heir"))
+            world.log.write_token(Finished.model_validate(ending_of_heir(world)))
+
+    world.log.before_append = lose_before_the_terminal
+    await run(receive())
+    [bill] = world.log.bills()
+    assert bill.attempt == 9
+
+
+def ending_of_heir(world: World) -> dict[str, object]:
+    answer = world.log.answer()
+    usage = {"prompt_tokens": 7, "completion_tokens": answer.tokens}
+    return {
+        "turn_id": TURN_ID,
+        "attempt": 9,
+        "owner": "heir",
+        "seq": answer.state.next_seq,
+        "finish_reason": "stop",
+        "usage": usage,
+    }

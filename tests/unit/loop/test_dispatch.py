@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.dispatch import Dispatch, HoldLimits, Ticket
+from schemas import headers
 from schemas.ports import Record, TopicPartition
 
 
@@ -96,3 +97,49 @@ def test_the_total_limit_pauses_everything_until_half_is_worked_off() -> None:
     assert dispatch.overfull(held, held) == held
     dispatch.finish(tickets[1])
     assert dispatch.overfull(held, held) == frozenset()
+
+
+def of_tenant(tenant: str, offset: int, key: bytes | None = None) -> Record:
+    return Record("t", 0, offset, key, b"", ((headers.TENANT, tenant.encode()),), 0)
+
+
+def test_a_tenant_with_many_conversations_does_not_hold_up_one_with_few() -> None:
+    dispatch = Dispatch(HoldLimits(in_flight_max=1))
+    for offset in range(100):
+        dispatch.add(of_tenant("flood", offset))
+    for offset in range(100, 103):
+        dispatch.add(of_tenant("quiet", offset))
+    order: list[str] = []
+    while (ticket := dispatch.take()) is not None:
+        order.append(ticket.tenant)
+        dispatch.finish(ticket)
+    assert len(order) == 103
+    assert order[:6].count("quiet") == 3
+
+
+def test_weights_divide_the_capacity_and_a_record_without_a_tenant_has_weight_one() -> None:
+    dispatch = Dispatch(HoldLimits(in_flight_max=30, tenant_weights={"gold": 4.0}))
+    for offset in range(100):
+        dispatch.add(of_tenant("gold", offset))
+        dispatch.add(record(0, 100 + offset, None))
+    assert abs([ticket.tenant for ticket in take_all(dispatch)].count("gold") - 24) <= 1
+
+
+def test_a_tenant_may_be_kept_from_taking_all_of_an_idle_member() -> None:
+    dispatch = Dispatch(HoldLimits(in_flight_max=10, tenant_in_flight_share_max=0.3))
+    for offset in range(10):
+        dispatch.add(of_tenant("a", offset))
+    running = take_all(dispatch)
+    assert len(running) == 3
+    dispatch.finish(running[0])
+    assert len(take_all(dispatch)) == 1
+
+
+def test_held_bytes_are_bounded() -> None:
+    dispatch = Dispatch(HoldLimits(held_bytes_max=10))
+    dispatch.add(record(0, 0, b"0123456789"))
+    assert dispatch.room == 0
+    (ticket,) = take_all(dispatch)
+    assert dispatch.overfull(frozenset([ticket.record.source]), frozenset()) == {ticket.record.source}
+    dispatch.finish(ticket)
+    assert dispatch.room > 0

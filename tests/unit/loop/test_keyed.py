@@ -106,6 +106,23 @@ async def test_a_full_partition_is_paused_and_resumed(bench: Bench) -> None:
     assert not bench.consumer.paused
 
 
+async def test_one_slow_record_lets_a_partition_run_ahead_only_so_far(bench: Bench) -> None:
+    for number in range(20):
+        bench.put("slow" if number == 0 else f"quick{number}", partition=0)
+    gate = Gate(bench)
+    for number in range(1, 20):
+        gate.release(f"quick{number}")
+    work = bench.keyed_work(gate, HoldLimits(uncommitted_records_max=6), batch_records_max=3)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(run_keyed(work, bench.stop))
+        await bench.log.until(lambda: bool(bench.consumer.paused))
+        assert len(gate.started) <= 6
+        gate.release("slow")
+        await bench.log.until(lambda: bench.committed() == 20)
+        bench.stop.set()
+        await running
+
+
 async def test_a_retryable_is_tried_again_with_growing_delays(bench: Bench) -> None:
     bench.put("a")
     tries = 0

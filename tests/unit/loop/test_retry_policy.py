@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.retry import RetryPolicy
+from consumers.work import KeyedSettings
 
 POLICY = RetryPolicy(attempts_max=5, first_delay_s=0.1, factor=2, delay_seconds_max=1, total_seconds_max=2)
 
@@ -19,3 +20,11 @@ def test_it_ends_by_attempts_or_by_time() -> None:
     assert not POLICY.exhausted(4, 1.9)
     assert POLICY.exhausted(5, 0)
     assert POLICY.exhausted(1, 2)
+
+
+def test_no_record_is_given_up_because_the_log_was_away_for_minutes() -> None:
+    policy, waited_s, attempt = KeyedSettings().record_retry, 0.0, 1
+    while not policy.exhausted(attempt, waited_s):
+        waited_s += policy.delay_s(attempt, jitter=0)
+        attempt += 1
+    assert 180 < waited_s < 600

@@ -92,3 +92,49 @@ def test_new_records_say_schema_turn_and_trace() -> None:
     assert headers.header(made, headers.TURN) == TURN
     assert headers.header(made, headers.TRACEPARENT) == "00-trace-span-01"
     assert serde.event_headers(topics.TOKENS, None) == ((headers.SCHEMA, topics.TOKENS.name.encode()),)
+
+
+# What a parser may choke on: each must be Malformed, and none may cost much time or stack.
+HOSTILE = {
+    "nested lists": b"[" * 200_000,
+    "nested objects": b'{"a":' * 200_000,
+    "nested in a field": b'{"type":"delta","turn_id":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+    "huge integer": b'{"type":"delta","seq":' + b"9" * 200_000 + b"}",
+    "huge exponent": b'{"type":"delta","seq":1e999999999}',
+    "invalid utf-8": b'{"type":"delta","turn_id":"\xff\xfe"}',
+    "lone surrogate": b'{"type":"delta","turn_id":"\\ud800"}',
+    "nul bytes": b"\x00" * 1_000,
+    "utf-16": '{"type":"probed"}'.encode("utf-16"),
+    "not a number": b'{"type":"delta","seq":NaN}',
+}
+
+
+@pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_json_is_malformed_and_shortly_explained(topic: Topic, value: bytes) -> None:
+    with pytest.raises(Malformed) as raised:
+        serde.decode(topic, value)
+    assert len(str(raised.value)) < 1_000
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_event_or_malformed(value: bytes) -> None:
+    try:
+        serde.decode_token(value)
+    except Malformed:
+        return
+    assert json.loads(value)["type"]
+
+
+def test_an_unknown_kind_of_event_is_not_quoted() -> None:
+    with pytest.raises(Malformed) as raised:
+        serde.decode_token(json.dumps({"type": PRIVATE}).encode())
+    assert PRIVATE not in str(raised.value)
+
+
+def test_a_record_of_another_schema_is_malformed_and_one_of_none_passes() -> None:
+    serde.check_schema(topics.TOKENS, serde.event_headers(topics.TOKENS, TURN))
+    serde.check_schema(topics.TOKENS, ())
+    with pytest.raises(Malformed) as raised:
+        serde.check_schema(topics.TOKENS, ((headers.SCHEMA, PRIVATE.encode()),))
+    assert PRIVATE not in str(raised.value)
