@@ -89,14 +89,18 @@ class TurnLog:
 
         Raises OutcomeUnknown, RecordTooLarge.
         """
-        await self._producer.append([*map(self.outgoing, events), *others])
         now = self._now_ms()
+        await self._producer.append([*(self.outgoing(event, now) for event in events), *others])
         for event in events:
             self.answer = core.fold(self.answer, event, now)
 
-    def outgoing(self, event: TokenEvent) -> Outgoing:
-        """The record of a token event of this turn."""
-        return self.record(TOKENS, self._turn.turn_id, event, self._source.partition)
+    def outgoing(self, event: TokenEvent, now_ms: int) -> Outgoing:
+        """The record of a token event of this turn.
+
+        It bears the time that this owner counts with, so that whoever reads it back comes to the same bill.
+        """
+        record = self.record(TOKENS, self._turn.turn_id, event, self._source.partition)
+        return record._replace(timestamp_ms=now_ms)
 
     def record(self, topic: Topic, key: str, event: Event, partition: int | None = None) -> Outgoing:
         """A record about this turn on any topic."""
@@ -107,7 +111,7 @@ class TurnLog:
         self._tried = core.next_attempt(self.answer, self._tried)
         event = core.fence(self._turn.turn_id, self._tried, self.owner)
         try:
-            return (await self._producer.append([self.outgoing(event)]))[0]
+            return (await self._producer.append([self.outgoing(event, self._now_ms())]))[0]
         except OutcomeUnknown:
             # It may be there or not: the next fence is higher in either case.
             return None

@@ -31,13 +31,14 @@ class Record(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A record to append. ``partition`` None lets the key decide."""
+    """A record to append. ``partition`` None lets the key decide; ``timestamp_ms`` None means the time of appending."""
 
     topic: str
     key: bytes
     value: bytes
     headers: Headers = ()
     partition: int | None = None
+    timestamp_ms: int | None = None
 
 
 class Producer(Protocol):

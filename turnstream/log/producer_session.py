@@ -120,9 +120,10 @@ class ProducerSession:
         if lane is None:
             lane = self._lanes[partition] = _Lane(partition)
         batch = lane.waiting[-1] if lane.waiting else self._open(lane)
-        if not _put(batch, record, now_ms):
+        timestamp_ms = now_ms if record.timestamp_ms is None else record.timestamp_ms
+        if not _put(batch, record, timestamp_ms):
             batch = self._open(lane)
-            _put(batch, record, now_ms)
+            _put(batch, record, timestamp_ms)
         self._count(lane)
         return Place(batch, batch.records - 1)
 

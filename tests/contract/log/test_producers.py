@@ -30,6 +30,13 @@ async def test_a_record_arrives_whole(backend: LogBackend) -> None:
     assert record.timestamp_ms > 1_600_000_000_000
 
 
+async def test_a_record_keeps_the_time_that_it_brings(backend: LogBackend) -> None:
+    async with backend.producer() as producer, backend.reader() as reader:
+        await producer.append([Outgoing(backend.topic, b"key", b"value", (), 2, 1_700_000_000_123)])
+        (record,) = await reader.read_range(backend.partition(2), 0, 1)
+    assert record.timestamp_ms == 1_700_000_000_123
+
+
 async def test_the_key_decides_as_in_the_java_client(backend: LogBackend) -> None:
     keys = [b"conversation-%d" % number for number in range(20)]
     async with backend.producer() as producer, backend.reader() as reader:
