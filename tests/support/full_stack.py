@@ -220,6 +220,15 @@ class FullStack:
         os.kill(pid, number)
         return pid
 
+    @contextmanager
+    def stopped(self, part: str) -> Iterator[None]:
+        """A part stands still (SIGSTOP) until the block ends, whatever happens in it."""
+        pid = self.send_signal(part, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     async def replaced(self, part: str, old_pid: int) -> None:
         """Wait until the supervisor has another process of this part, and it says that it is ready."""
 

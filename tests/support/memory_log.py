@@ -51,13 +51,22 @@ class MemoryLog:
         value: bytes,
         headers: Headers = (),
         partition: int | None = None,
+        *,
         timestamp_ms: int | None = None,
     ) -> Record:
         """Append one record at once."""
         count = self.partitions_of(topic)
         number = partition if partition is not None else partition_of_key(key or b"", count)
         source = TopicPartition(topic, number)
-        record = Record(topic, number, self._ends[source], key, value, headers, self.now_ms if timestamp_ms is None else timestamp_ms)
+        record = Record(
+            topic,
+            number,
+            self._ends[source],
+            key,
+            value,
+            headers,
+            self.now_ms if timestamp_ms is None else timestamp_ms,
+        )
         self._records[source].append(record)
         self._ends[source] += 1
         self.wake()
@@ -169,7 +178,9 @@ class MemoryProducer:
         if landing is False:
             raise OutcomeUnknown("switched on by the test")
         offsets = [
-            self._log.put(one.topic, one.key, one.value, one.headers, one.partition, one.timestamp_ms).offset
+            self._log.put(
+                one.topic, one.key, one.value, one.headers, one.partition, timestamp_ms=one.timestamp_ms
+            ).offset
             for one in records
         ]
         if landing:

@@ -73,7 +73,7 @@ class ProcessorWorld:
                 metrics=self.metrics,
             ),
             RATE_LIMIT: Admit(RateLimitSettings(), self.quota, self.metrics),
-            RATE_LIMIT_SETTLE: Settle(self.quota),
+            RATE_LIMIT_SETTLE: Settle(RateLimitSettings(), self.quota, self.metrics, lambda: self.now_ms),
             PROMPT: BuildPrompts(
                 PromptSettings(),
                 DEFAULT_CATALOGUE,
