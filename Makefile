@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run demo test lint format bench lock contract clean
+.PHONY: help install run demo test lint format faults bench lock contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,11 @@ format: $(INSTALLED) ## Format and mend what can be mended
 
 contract: $(INSTALLED) ## Generate JSON Schema, AsyncAPI and the events reference from the models
 	$(BIN)/turnstream contract generate
+
+faults: TURNS ?= 1000
+faults: SEED ?= 7
+faults: $(INSTALLED) ## Kill, stop and restart everything under load, and check that no promise broke (TURNS=, SEED=)
+	$(BIN)/python -m tests.faults --turns $(TURNS) --seed $(SEED)
 
 bench: $(INSTALLED) ## Measure against the backend called directly; results go to bench/results
 	$(BIN)/python bench/end_to_end.py

@@ -2,8 +2,9 @@
 
     python bench/overload.py [--seconds 8] [--factors 1,2,5]
 
-First the capacity is measured with closed loops; then turns arrive at random times (a Poisson process) at multiples of it, and nobody retries.
-Whole answers of 30 tokens; the demonstration model takes 10 ms a token. The clients run on the same machine as everything else.
+First the capacity is measured with closed loops; then turns arrive at random times (a Poisson process) at multiples of
+it, and nobody retries. Whole answers of 30 tokens; the demonstration model takes 10 ms a token. The clients run on the
+same machine as everything else.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from schemas.errors import Malformed
 from schemas.events import Event
 from schemas.headers import Headers
 from schemas.tokens import TokenEvent
-from schemas.topics import ALL_TOPICS, Topic
+from schemas.topics import ALL_TOPICS, TOKENS, Topic
 
 
 def encode(event: Event) -> bytes:
@@ -30,8 +30,9 @@ def decode(topic: Topic, value: bytes) -> Any:
         raise Malformed(f"{topic.name}: {_explain(error)}") from None
 
 
-def decode_token(value: bytes) -> TokenEvent:
-    """The event in a record of ``chat.tokens.v1``. Raises Malformed."""
+def decode_token(value: bytes, written: Headers = ()) -> TokenEvent:
+    """The event in a record of ``chat.tokens.v1`` with the headers ``written``. Raises Malformed."""
+    check_schema(TOKENS, written)
     try:
         return _TOKENS.validate_json(value)
     except ValidationError as error:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from schemas.errors import Retryable
+from schemas.errors import Fatal, Retryable
 from schemas.ports import Cql
 
 T = TypeVar("T")
@@ -13,7 +13,8 @@ T = TypeVar("T")
 async def gather_bounded(calls: Sequence[Callable[[], Awaitable[T]]], in_flight_max: int) -> Sequence[T]:
     """The results of ``calls``, in order; at most ``in_flight_max`` run at a time.
 
-    Raises Retryable when any of them does; the others are then cancelled.
+    When one of them raises, the others are cancelled. Raises Retryable, or the first of whatever else was raised:
+    Fatal must not hide in a group, nor behind a Retryable.
     """
     slots = asyncio.Semaphore(in_flight_max)
 
@@ -21,15 +22,20 @@ async def gather_bounded(calls: Sequence[Callable[[], Awaitable[T]]], in_flight_
         async with slots:
             return await call()
 
-    failure: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(call)) for call in calls]
-    except* Retryable as failures:
-        failure = failures.exceptions[0]
-    if failure is not None:
-        raise Retryable(f"one of {len(calls)} calls of the batch failed: {failure}") from failure
+    except ExceptionGroup as failures:
+        raise _one_of(failures, len(calls)) from failures
     return [task.result() for task in tasks]
+
+
+def _one_of(failures: ExceptionGroup[Exception], calls: int) -> Exception:
+    _, others = failures.split(Retryable)
+    if others is not None:
+        fatal = others.subgroup(Fatal)
+        return (fatal or others).exceptions[0]
+    return Retryable(f"one of {calls} calls of the batch failed: {failures.exceptions[0]}")
 
 
 async def execute_each(

@@ -140,6 +140,12 @@ class Settings(BaseSettings):
             raise ValueError(f"pools: no such pool: {', '.join(unknown)}; there are {', '.join(POOLS)}")
         return self
 
+    @model_validator(mode="after")
+    def _owners_look_before_they_are_replaced(self) -> Self:
+        if self.inference.unverified_ms_max >= self.kafka.session_ms_max:
+            raise ValueError("inference.unverified_ms_max must be less than kafka.session_ms_max")
+        return self
+
     @property
     def pepper_bytes(self) -> bytes:
         """The pepper of API keys. Raises Fatal, naming the variable, when it is not set or cannot be read."""

@@ -136,8 +136,7 @@ class TurnLog:
         if record.key != self._turn.turn_id.encode():
             return
         try:
-            serde.check_schema(TOKENS, record.headers)
-            event = serde.decode_token(record.value)
+            event = serde.decode_token(record.value, record.headers)
         except Malformed:
             # No reader counts what it cannot read, so neither does an owner.
             _log.warning("token_record_unreadable", partition=record.partition, offset=record.offset)

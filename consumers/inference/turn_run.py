@@ -53,7 +53,6 @@ class TurnRun:
         self._outage: Outage | None = None
         self._blocked: ModerationDecided | None = None
         self._verified_at_ms = 0
-        self._doubtful_until_ms = 0
         self._appended_at_s = 0.0
         self._deadline_s = 0.0
 
@@ -248,8 +247,6 @@ class TurnRun:
         now, limit = self._ports.now_ms(), self._settings.unverified_ms_max
         if now - self._verified_at_ms <= limit:
             return False
-        # A heir may also begin just after this look; by the end of this time a replaced member knows that it is.
-        self._doubtful_until_ms = now + limit
         await self._look()
         return True
 
@@ -281,10 +278,9 @@ class TurnRun:
         await self._end(core.failed(self._log.answer, self._turn.turn_id, refusal))
 
     async def _end(self, terminal: Terminal, piece: tuple[TokenEvent, ...] = ()) -> None:
-        """The last piece and the terminal; the bill comes after them, when it is sure that the terminal counts."""
+        """The last piece and the terminal. Only the log knows whether it counts, and what is to be billed."""
         await self._append((*piece, terminal))
-        if not await self._verify_if_silent() and self._ports.now_ms() < self._doubtful_until_ms:
-            await self._look()
+        await self._look()
 
     async def _bill(self) -> None:
         # A terminal that was found, not written here, is billed again: perhaps nobody did.

@@ -30,7 +30,7 @@ class LiveTurn:
     def take(self, record: Record, edge_id: str) -> None:
         """Pass on the next record of the turn, if it counts."""
         try:
-            event = serde.decode_token(record.value)
+            event = serde.decode_token(record.value, record.headers)
         except Malformed:
             # It counts for no reader of the log; the sink's loop puts it among the dead letters.
             _LOG.warning("token_record_malformed", partition=record.partition, offset=record.offset)

@@ -17,7 +17,7 @@ def state_before(record: Record, cleared: Cleared, cursor: Cursor) -> StreamStat
     if record.key != cleared.turn_id.encode():
         return None
     try:
-        event = serde.decode_token(record.value)
+        event = serde.decode_token(record.value, record.headers)
     except Malformed:
         return None
     match event:

@@ -155,7 +155,7 @@ class TurnReader:
             if record.key != self._source.key:
                 continue
             try:
-                event = serde.decode_token(record.value)
+                event = serde.decode_token(record.value, record.headers)
             except Malformed:
                 # It counts for no reader of the log; the sink's loop puts it among the dead letters.
                 continue

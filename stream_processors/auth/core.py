@@ -14,6 +14,7 @@ from schemas.errors import (
     conversation_not_found,
     invalid_api_key,
     model_not_found,
+    storage_unavailable,
 )
 from schemas.events import Account, Turn, TurnAuthorized, TurnSubmitted
 from schemas.ids import EPOCH_MAX, message_seq, public_turn_id
@@ -48,6 +49,11 @@ class AuthSettings(BaseModel):
     )
     turn_unseen_seconds_max: int = Field(
         default=60, ge=1, description="Nor does one that old of which the log knows nothing."
+    )
+    lookup_seconds_max: float = Field(
+        default=2.0,
+        gt=0,
+        description="For all of a batch; who must wait for a turn that was not found in time gets 503.",
     )
     lookups_in_flight_max: int = Field(default=8, ge=1, description="Turns looked up on the log at once, per batch.")
     statements_in_flight_max: int = Field(default=64, ge=1, description="CQL statements at once, per batch.")
@@ -106,11 +112,17 @@ def check_owner(turn: Turn, account: Account, owners: Mapping[str, Owner]) -> Re
     return None
 
 
-def busy(turns: Sequence[Turn], noted: Mapping[str, Sequence[str]], over: frozenset[str]) -> Mapping[str, Refusal]:
+def busy(
+    turns: Sequence[Turn],
+    noted: Mapping[str, Sequence[str]],
+    over: frozenset[str],
+    untold: frozenset[str] = frozenset(),
+) -> Mapping[str, Refusal]:
     """Those of ``turns`` (in log order) that must wait for another of their conversation, with their refusals.
 
-    ``noted``: the turns that were let in before, by conversation; those that are ``over`` keep nobody out. A turn that
-    was let in before is let in again: a record may come twice.
+    ``noted``: the turns that were let in before, by conversation; those that are ``over`` keep nobody out, and of those
+    that are ``untold`` nobody can say that they run. A turn that was let in before is let in again: a record may come
+    twice.
     """
     refusals: dict[str, Refusal] = {}
     running = {
@@ -124,7 +136,8 @@ def busy(turns: Sequence[Turn], noted: Mapping[str, Sequence[str]], over: frozen
             continue
         first = running.setdefault(turn.conversation_id, turn.turn_id)
         if first != turn.turn_id:
-            refusals[turn.turn_id] = conversation_busy(public_turn_id(first))
+            unknown = first in untold
+            refusals[turn.turn_id] = storage_unavailable() if unknown else conversation_busy(public_turn_id(first))
     return refusals
 
 

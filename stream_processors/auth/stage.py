@@ -17,6 +17,7 @@ from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.bounded_gather import gather_bounded
 from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
 from stream_processors.topology import AUTH
+from stream_processors.well_formed import over_well_formed
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -58,6 +59,9 @@ class Authorize:
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         """One outcome per ``TurnSubmitted``."""
+        return await over_well_formed(batch, self._outcomes)
+
+    async def _outcomes(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         verdicts = await self._verdicts(batch)
         stored = await self._stored(
             [
@@ -121,12 +125,12 @@ class Authorize:
         """The refusals of those ``turns`` whose conversation has a running one; the others are noted as running."""
         continuing = list({turn.conversation_id: None for turn in turns if not turn.starts_conversation})
         noted = await self._running.noted(continuing)
-        over = await self._running.over(
+        doubted = await self._running.doubt(
             {turn_id: conversation_id for conversation_id, turn_ids in noted.items() for turn_id in turn_ids}
         )
-        refusals = core.busy(turns, noted, over)
+        refusals = core.busy(turns, noted, doubted.over, doubted.untold)
         await self._running.begin(
-            {turn.turn_id: turn.conversation_id for turn in turns if turn.turn_id not in refusals.keys() | over}
+            {turn.turn_id: turn.conversation_id for turn in turns if turn.turn_id not in refusals.keys() | doubted.over}
         )
         return refusals
 

@@ -8,6 +8,7 @@ from schemas.ports import Emit, Metrics, Outcome, Received
 from stream_processors.moderation import core
 from stream_processors.moderation.policy import Policy
 from stream_processors.outcomes import count_refusals, decide_each
+from stream_processors.well_formed import over_well_formed
 
 
 class Moderate:
@@ -20,6 +21,9 @@ class Moderate:
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         """One outcome per ``TurnPrompted``."""
+        return await over_well_formed(batch, self._outcomes)
+
+    async def _outcomes(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         outcomes = decide_each(batch, self._decide)
         count_refusals(self._metrics, outcomes)
         return outcomes

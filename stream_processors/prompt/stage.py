@@ -14,6 +14,7 @@ from stream_processors.outcomes import count_refusals, decide_each, pass_on, ref
 from stream_processors.prompt import core
 from stream_processors.token_counts import TokenCounter
 from stream_processors.topology import PROMPT
+from stream_processors.well_formed import over_well_formed
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,9 @@ class BuildPrompts:
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         """One outcome per ``TurnAdmitted``; a turn whose history cannot be read is refused."""
+        return await over_well_formed(batch, self._outcomes)
+
+    async def _outcomes(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         histories = await self._histories([received.event for received in batch])
         outcomes = decide_each(batch, lambda received: self._decide(received.event, histories))
         count_refusals(self._metrics, outcomes)

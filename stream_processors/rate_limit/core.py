@@ -20,6 +20,7 @@ from stream_processors.topology import RATE_LIMIT
 
 PERIOD_S: Final = 60
 RATE_LIMIT_CODE: Final = "rate_limit_exceeded"
+_MS_PER_S: Final = 1_000
 
 
 class PlanLimits(BaseModel):
@@ -60,6 +61,13 @@ class RateLimitSettings(BaseModel):
     default_plan: str = Field(default="free", description="Whose limits hold for a plan that is not listed.")
     reservation_s: int = Field(default=900, ge=PERIOD_S, description="How long a turn's grant is remembered.")
     refusal_s: int = Field(default=60, ge=1, description="How long a turn's refusal is remembered.")
+    # Less than the loop waits before it stops the process, which others need: ``RetryPolicy.total_seconds_max``.
+    settlement_seconds_max: int = Field(
+        default=2 * PERIOD_S,
+        ge=PERIOD_S,
+        le=240,
+        description="A settlement that finds no Redis for so long is dropped: what it corrects has leaked away.",
+    )
     redis_seconds_max: float = Field(default=0.5, gt=0, description="Wait for one round trip.")
     redis_retry_s: float = Field(default=2.0, gt=0, description="A Redis that did not answer is left alone so long.")
     fallback_share: float = Field(
@@ -121,6 +129,11 @@ def used_by(event: UsageRecorded) -> tuple[Account, str, int]:
     """What ``Quota.settle`` wants to know: the account, the turn id and the tokens that were really used."""
     account = Account(tenant_id=event.tenant_id, user_id=event.user_id, key_id=event.key_id, plan=event.plan)
     return account, event.turn_id, event.usage.prompt_tokens + event.usage.completion_tokens
+
+
+def settles_something(event: UsageRecorded, now_ms: int, settings: RateLimitSettings) -> bool:
+    """Whether the buckets still hold enough of the turn's reservation to wait for its settlement."""
+    return now_ms - event.recorded_at_ms <= settings.settlement_seconds_max * _MS_PER_S
 
 
 def _over_limit(scope: str, tokens: int, grant: Grant) -> Refusal:

@@ -1,14 +1,19 @@
 """The rate limit stages: authorized turns become admitted or refused ones, and usage settles what they reserved."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from schemas.errors import Refusal
-from schemas.events import TurnAuthorized
+import structlog
+
+from schemas.errors import Refusal, Retryable
+from schemas.events import TurnAuthorized, UsageRecorded
 from schemas.ports import Emit, Grant, Metrics, Outcome, Quota, Received, Reservation
 from stream_processors.outcomes import count_refusals, decide_each, refuse
 from stream_processors.rate_limit import core
 from stream_processors.topology import RATE_LIMIT
+from stream_processors.well_formed import over_well_formed
+
+_LOG: Final = structlog.get_logger(__name__)
 
 Granted = tuple[TurnAuthorized, int, Grant | Refusal]
 
@@ -23,6 +28,9 @@ class Admit:
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         """One outcome per ``TurnAuthorized``. Raises Retryable when the quotas do not answer."""
+        return await over_well_formed(batch, self._outcomes)
+
+    async def _outcomes(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         outcomes = decide_each(await self._ask([received.event for received in batch]), _decide)
         count_refusals(self._metrics, outcomes)
         return outcomes
@@ -46,12 +54,27 @@ class Admit:
 class Settle:
     """The ``BatchProcess`` of the row ``RATE_LIMIT_SETTLE``: usage replaces reservations; nothing is emitted."""
 
-    def __init__(self, quota: Quota) -> None:
+    def __init__(
+        self, settings: core.RateLimitSettings, quota: Quota, metrics: Metrics, now_ms: Callable[[], int]
+    ) -> None:
+        self._settings = settings
         self._quota = quota
+        self._metrics = metrics
+        self._now_ms = now_ms
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
-        """An empty outcome per ``UsageRecorded``. Raises Retryable when the quotas do not answer."""
-        await self._quota.settle([core.used_by(received.event) for received in batch])
+        """An empty outcome per ``UsageRecorded``.
+
+        Raises Retryable when the quotas do not answer and a settlement still has a meaning; others are then given up.
+        """
+        events: list[UsageRecorded] = [received.event for received in batch]
+        try:
+            await self._quota.settle([core.used_by(event) for event in events])
+        except Retryable as error:
+            if any(core.settles_something(event, self._now_ms(), self._settings) for event in events):
+                raise
+            self._metrics.count("turnstream_dependency_failures_total", dependency="redis")
+            _LOG.warning("rate_limit.settlements_dropped", settlements=len(events), error=str(error))
         return [()] * len(batch)
 
 

@@ -1,5 +1,6 @@
 """The stores in memory: what Cassandra and Redis keep of conversations, with switches for their failures."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
@@ -257,16 +258,19 @@ class MemoryTurnClaims:
 
 @dataclass
 class MemoryTurnLookup:
-    """``TurnLookup`` over the states that a test sets; counts the turns that were asked for."""
+    """``TurnLookup`` over the states that a test sets; counts the turns that were asked for. ``hung``: no answers."""
 
     states: dict[str, StreamState] = field(default_factory=dict)
     down: bool = False
+    hung: bool = False
     asked: list[str] = field(default_factory=list)
 
     async def find(self, turn_id: str) -> StreamState:
         self.asked.append(turn_id)
         if self.down:
             raise Retryable("the memory lookup is down")
+        if self.hung:
+            await asyncio.Event().wait()
         return self.states.get(turn_id, INITIAL)
 
     async def clearance(self, turn_id: str) -> Cleared | None:

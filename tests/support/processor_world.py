@@ -51,6 +51,7 @@ BLOCKED = "turnstream-blocked-phrase"
 class ProcessorWorld:
     """The stores that the processors share, and the processors over them."""
 
+    auth: AuthSettings = field(default_factory=lambda: AuthSettings(key_cache_s=0))
     keys: MemoryKeyDirectory = field(default_factory=lambda: MemoryKeyDirectory({KEY_HASH: ACCOUNT}))
     conversations: MemoryConversationDirectory = field(default_factory=MemoryConversationDirectory)
     quota: MemoryQuota = field(default_factory=MemoryQuota)
@@ -65,11 +66,11 @@ class ProcessorWorld:
         """A fresh process per row, as after a restart; the stores stay."""
         return {
             AUTH: Authorize(
-                AuthSettings(),
+                self.auth,
                 DEFAULT_CATALOGUE,
-                keys=CachedKeys(self.keys, AuthSettings(key_cache_s=0), self.clock),
+                keys=CachedKeys(self.keys, self.auth, self.clock),
                 conversations=self.conversations,
-                running=RunningTurns(self.active, self.lookup, AuthSettings(), lambda: self.now_ms),
+                running=RunningTurns(self.active, self.lookup, self.auth, lambda: self.now_ms),
                 metrics=self.metrics,
             ),
             RATE_LIMIT: Admit(RateLimitSettings(), self.quota, self.metrics),

@@ -76,7 +76,7 @@ class _Search:
         if record.key != self._key:
             return
         try:
-            self.state = advance(self.state, serde.decode_token(record.value))
+            self.state = advance(self.state, serde.decode_token(record.value, record.headers))
         except Malformed:
             # No reader of the log can count it, so it changes nothing here either.
             return

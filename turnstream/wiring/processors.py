@@ -75,7 +75,8 @@ def _rate_limit(parts: _Parts) -> BatchProcess:
 
 
 def _settle(parts: _Parts) -> BatchProcess:
-    return Settle(RedisQuota(parts.redis, parts.process.settings.rate_limit))
+    settings, metrics = parts.process.settings.rate_limit, parts.process.metrics
+    return Settle(settings, RedisQuota(parts.redis, settings), metrics, now_ms)
 
 
 def _prompt(parts: _Parts) -> BatchProcess:

@@ -1,8 +1,7 @@
 """The processors' adapters on a real Cassandra and a real Redis, together with what the others write there."""
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
@@ -20,31 +19,14 @@ from stream_processors.auth.cassandra_keys import CassandraKeys
 from stream_processors.prompt.cassandra_history import CassandraHistory
 from stream_processors.prompt.core import PromptSettings
 from stream_processors.prompt.redis_context import RedisContexts
-from tests.support.real_servers import real_servers
 from tests.support.turn_events import NOW_MS, assistant, stored, user
 from turnstream.local_stack.stack import Stack
 from turnstream.stores.api_keys import ApiKeyRow, create_key_row, revoke_key_rows
 from turnstream.stores.cassandra import CassandraSession, CassandraSettings, open_session
-from turnstream.stores.tables import create_tables
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 IN_FLIGHT_MAX: Final = 16
 KEYS_MAX: Final = 1_000
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with real_servers(tmp_path_factory.mktemp("processors"), "cassandra", "redis") as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def settings(servers: Stack) -> CassandraSettings:
-    assert servers.endpoints.cassandra is not None
-    host, port = servers.endpoints.cassandra
-    made = CassandraSettings(contact_points=(host,), port=port)
-    asyncio.run(create_tables(made))
-    return made
 
 
 @pytest.fixture
@@ -134,3 +116,17 @@ async def test_a_context_that_the_sink_dropped_is_not_published(redis: Redis, co
     )
     await contexts.finish_rebuild(token, {conversation: [stored(10, user("stale"))]})
     assert await contexts.read([conversation]) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\x00", "a\x00b", '"}{\\', "\u202e\ufeff\U0001f600", "x" * 200_000], ids=lambda text: ascii(text)[:12]
+)
+async def test_every_text_comes_back_as_it_was(
+    cql: CassandraSession, redis: Redis, conversation: str, text: str
+) -> None:
+    message = stored(10, user(text))
+    await CassandraRows(cql).write([row_of(conversation, message, "complete")], [])
+    assert await CassandraHistory(cql, IN_FLIGHT_MAX).recent([conversation], 2) == {conversation: [message]}
+    contexts = RedisContexts(redis, PromptSettings())
+    await contexts.finish_rebuild(await contexts.begin_rebuild([conversation]), {conversation: [message]})
+    assert await contexts.read([conversation]) == {conversation: [message]}

@@ -1,5 +1,6 @@
 """A conversation has one running turn; what says so may be old, and the log knows better."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -139,11 +140,28 @@ async def test_a_turn_older_than_any_deadline_is_not_even_looked_up() -> None:
     assert await verdicts(made, continuing(2)) == ["authorized"]
 
 
-async def test_a_log_that_does_not_answer_leaves_the_turn_running() -> None:
+async def test_when_the_log_does_not_answer_nobody_is_told_that_a_turn_runs() -> None:
     made = world()
     await verdicts(made, continuing(1))
     made.lookup.down = True
-    assert await verdicts(made, continuing(2)) == [BUSY]
+    assert await verdicts(made, continuing(2)) == ["storage_unavailable"]
+    assert (C, turn_id(1)) in made.active.rows
+
+
+async def test_a_log_that_is_slow_holds_nobody_else_up() -> None:
+    made = world()
+    running = [continuing(number, conversation_id=conversation_id(number)) for number in range(1, 20)]
+    for each in running:
+        made.conversations.conversations[each.conversation_id] = Owner(ACCOUNT.tenant_id, ACCOUNT.user_id)
+    await verdicts(made, *running)
+    made.lookup.hung = True
+    made.auth = AuthSettings(lookup_seconds_max=0.02, lookups_in_flight_max=2)
+    async with asyncio.timeout(5):
+        next_ones = [
+            continuing(100 + number, conversation_id=each.conversation_id) for number, each in enumerate(running)
+        ]
+        found = await verdicts(made, *next_ones, turn(200))
+    assert found == [*(["storage_unavailable"] * len(running)), "authorized"]
 
 
 async def test_somebody_elses_turn_is_not_told() -> None:

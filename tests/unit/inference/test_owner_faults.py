@@ -271,6 +271,19 @@ async def test_a_terminal_that_did_not_count_is_not_billed() -> None:
     assert bill.attempt == 9
 
 
+async def test_a_cancellation_that_nobody_hinted_at_is_what_is_billed() -> None:
+    world = World(backend=FakeBackend())
+    world.backend.gate = asyncio.Semaphore(2)
+    async with asyncio.TaskGroup() as group:
+        turn = group.create_task(world.stage()(receive()))
+        await world.log.accepted(2, turn)
+        world.log.write_token(Cancelled(turn_id=TURN_ID, reason="client"))
+        for _ in range(len(WORDS)):
+            world.backend.gate.release()
+    [bill] = world.log.bills()
+    assert (bill.finish_reason, bill.usage.completion_tokens) == (FinishReason.CANCELLED, 2)
+
+
 def ending_of_heir(world: World) -> dict[str, object]:
     answer = world.log.answer()
     usage = {"prompt_tokens": 7, "completion_tokens": answer.tokens}

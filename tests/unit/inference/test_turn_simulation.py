@@ -6,7 +6,6 @@ import pytest
 
 from consumers.inference import core
 from consumers.inference.turn_log import TurnLog
-from consumers.inference.turn_run import TurnRun
 from schemas.errors import OutcomeUnknown
 from schemas.ports import Outgoing
 from schemas.stream_state import StreamState
@@ -54,10 +53,6 @@ def test_every_seed_has_one_answer_one_end_and_equal_bills(block: int) -> None:
 async def nothing(*_arguments: object) -> None: ...
 
 
-async def claim_again(log: TurnLog) -> None:
-    await log.claim()
-
-
 async def append_and_hope(
     log: TurnLog, events: Sequence[TokenEvent], others: Sequence[Outgoing] = (), append: Append = TurnLog.append
 ) -> None:
@@ -76,8 +71,6 @@ async def read_nothing_back(log: TurnLog, _stop: int) -> None:
 
 MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a zombie never looks": lambda patch: patch.setattr(TurnLog, "look", nothing),
-    "a zombie takes the turn back": lambda patch: patch.setattr(TurnLog, "look", claim_again),
-    "a silence is never noticed": lambda patch: patch.setattr(TurnRun, "_verify_if_silent", nothing),
     "an unknown append is taken for a good one": lambda patch: patch.setattr(TurnLog, "append", append_and_hope),
     "the log is not read back": lambda patch: patch.setattr(TurnLog, "_read_to", read_nothing_back),
 }

@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from schemas.errors import Malformed, Retryable
+from schemas.errors import Fatal, Malformed, Retryable
 from stream_processors.bounded_gather import gather_bounded
 
 FULL = 3
@@ -66,10 +66,10 @@ async def test_one_retryable_call_ends_them_all_as_one_retryable() -> None:
     assert crowd.cancelled == 1
 
 
-async def test_another_error_is_not_taken_for_a_retryable_one() -> None:
-    with pytest.raises(ExceptionGroup) as failure:
-        await gather_bounded([failing(Malformed("a mistake"))], 2)
-    assert failure.value.subgroup(Malformed) is not None
+@pytest.mark.parametrize("error", [Fatal("no such table"), Malformed("a mistake"), ValueError("a bug")])
+async def test_another_error_comes_as_itself_whatever_else_failed(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        await gather_bounded([failing(Retryable("the store is away")), failing(error)], 2)
 
 
 async def test_no_calls_have_no_results() -> None:
