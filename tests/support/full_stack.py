@@ -61,6 +61,7 @@ SETTINGS: Final[Mapping[str, str]] = {
         }
     ),
     "TURNSTREAM_KAFKA__SESSION_MS_MAX": "6000",
+    "TURNSTREAM_INFERENCE__OUTAGE_MS_MAX": "10000",
     "TURNSTREAM_WINDOWS__SESSION_TIMEOUT_S": "6",
     "TURNSTREAM_LOG__LEVEL": "debug",
 }
