@@ -112,19 +112,13 @@ def check_owner(turn: Turn, account: Account, owners: Mapping[str, Owner]) -> Re
     return None
 
 
-def busy(
-    turns: Sequence[Turn],
-    noted: Mapping[str, Sequence[str]],
-    over: frozenset[str],
-    untold: frozenset[str] = frozenset(),
-) -> Mapping[str, Refusal]:
-    """Those of ``turns`` (in log order) that must wait for another of their conversation, with their refusals.
+def waits(turns: Sequence[Turn], noted: Mapping[str, Sequence[str]], over: frozenset[str]) -> Mapping[str, str]:
+    """Those of ``turns`` (in log order) that must wait for another of their conversation, each with that other.
 
-    ``noted``: the turns that were let in before, by conversation; those that are ``over`` keep nobody out, and of those
-    that are ``untold`` nobody can say that they run. A turn that was let in before is let in again: a record may come
-    twice.
+    ``noted``: the turns that were let in before, by conversation; those that are ``over`` keep nobody out. A turn that
+    was let in before is let in again: a record may come twice.
     """
-    refusals: dict[str, Refusal] = {}
+    waiting: dict[str, str] = {}
     running = {
         conversation_id: turn_id
         for conversation_id, turn_ids in noted.items()
@@ -132,13 +126,17 @@ def busy(
         if turn_id not in over
     }
     for turn in turns:
-        if turn.turn_id in noted.get(turn.conversation_id, ()):
+        if turn.turn_id in over or turn.turn_id in noted.get(turn.conversation_id, ()):
             continue
         first = running.setdefault(turn.conversation_id, turn.turn_id)
         if first != turn.turn_id:
-            unknown = first in untold
-            refusals[turn.turn_id] = storage_unavailable() if unknown else conversation_busy(public_turn_id(first))
-    return refusals
+            waiting[turn.turn_id] = first
+    return waiting
+
+
+def busy(running: str, untold: frozenset[str]) -> Refusal:
+    """The refusal of a turn that must wait for ``running``; whether one that is ``untold`` runs, nobody can say."""
+    return storage_unavailable() if running in untold else conversation_busy(public_turn_id(running))
 
 
 def claims(turns: Sequence[tuple[Turn, Permit]]) -> Mapping[int, Mapping[str, Owner]]:

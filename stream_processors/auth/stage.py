@@ -128,9 +128,18 @@ class Authorize:
         doubted = await self._running.doubt(
             {turn_id: conversation_id for conversation_id, turn_ids in noted.items() for turn_id in turn_ids}
         )
-        refusals = core.busy(turns, noted, doubted.over, doubted.untold)
+        over, untold = doubted.over, doubted.untold
+        # One that is let in just now may have ended long ago: its record came again, and its note was gone.
+        asking = {turn.turn_id: turn.conversation_id for turn in turns}
+        waiting = core.waits(turns, noted, over)
+        fresh = {first: asking[first] for first in waiting.values() if first in asking}
+        if fresh:
+            doubted = await self._running.doubt(fresh)
+            over, untold = over | doubted.over, untold | doubted.untold
+            waiting = core.waits(turns, noted, over)
+        refusals = {turn_id: core.busy(first, untold) for turn_id, first in waiting.items()}
         await self._running.begin(
-            {turn.turn_id: turn.conversation_id for turn in turns if turn.turn_id not in refusals.keys() | doubted.over}
+            {turn.turn_id: turn.conversation_id for turn in turns if turn.turn_id not in refusals.keys() | over}
         )
         return refusals
 

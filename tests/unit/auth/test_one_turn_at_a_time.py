@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import pytest
 
 from schemas import ids
-from schemas.errors import conversation_busy, invalid_api_key
+from schemas.errors import invalid_api_key
 from schemas.events import FinishReason, Turn, TurnAuthorized, Usage
 from schemas.ids import new_turn_id, public_turn_id
 from schemas.ports import Owner
 from schemas.stream_state import INITIAL, StreamState, advance
 from schemas.tokens import AttemptStarted, Cleared, Finished, Persisted, Refused
 from schemas.topics import TURNS_SUBMITTED
-from stream_processors.auth.core import AuthSettings, busy
+from stream_processors.auth.core import AuthSettings, waits
 from stream_processors.topology import AUTH
 from tests.support.processor_world import ProcessorWorld
 from tests.support.turn_events import ACCOUNT, LIMITS, NOW_MS, conversation_id, received, submitted, turn, turn_id
@@ -148,6 +148,15 @@ async def test_when_the_log_does_not_answer_nobody_is_told_that_a_turn_runs() ->
     assert (C, turn_id(1)) in made.active.rows
 
 
+async def test_a_turn_that_comes_again_after_its_end_keeps_nobody_out() -> None:
+    made = world()
+    made.lookup.states[turn_id(1)] = advance(
+        INITIAL, Refused(turn_id=turn_id(1), stage="auth", refusal=invalid_api_key())
+    )
+    assert await verdicts(made, continuing(1), continuing(2)) == ["authorized", "authorized"]
+    assert made.active.rows == {(C, turn_id(2))}
+
+
 async def test_a_log_that_is_slow_holds_nobody_else_up() -> None:
     made = world()
     running = [continuing(number, conversation_id=conversation_id(number)) for number in range(1, 20)]
@@ -201,7 +210,7 @@ async def test_a_known_key_outlives_its_store() -> None:
 def test_the_oldest_running_turn_is_named() -> None:
     older, newer, asking = (new_turn_id(NOW_MS + number, 1, bytes(8)) for number in range(3))
     of = continuing(9, turn_id=asking)
-    assert busy([of], {C: (older, newer)}, frozenset()) == {asking: conversation_busy(public_turn_id(older))}
-    assert busy([of], {C: (older, newer)}, frozenset({older})) == {asking: conversation_busy(public_turn_id(newer))}
-    assert busy([of], {C: (older, newer)}, frozenset({older, newer})) == {}
+    assert waits([of], {C: (older, newer)}, frozenset()) == {asking: older}
+    assert waits([of], {C: (older, newer)}, frozenset({older})) == {asking: newer}
+    assert waits([of], {C: (older, newer)}, frozenset({older, newer})) == {}
     assert ids.turn_time_ms(older) < ids.turn_time_ms(newer)
