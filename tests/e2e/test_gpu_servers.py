@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 
 import pytest
 from openai import AsyncOpenAI, AsyncStream
@@ -19,8 +18,6 @@ ANSWER = "This is the built-in demonstration model of Turnstream, not an AI." + 
 )
 READ_BEFORE = " 20"
 STREAMS = 8
-# The supervisor needs 2 s, a turn may try again 2 s after that.
-PAUSE_SECONDS_MAX = 15.0
 
 
 async def begin(client: AsyncOpenAI) -> tuple[AsyncStream[ChatCompletionChunk], StreamedTurn]:
@@ -34,8 +31,6 @@ async def test_answers_outlive_the_only_server(turnstream: FullStack, client: As
         pytest.skip(why_not)
     running = await asyncio.gather(*(begin(client) for _ in range(STREAMS)))
     old_pid = turnstream.send_signal("triton", signal.SIGKILL)
-    killed_at_s = time.monotonic()
     turns = await asyncio.gather(*(turn.read(stream) for stream, turn in running))
-    assert time.monotonic() - killed_at_s < PAUSE_SECONDS_MAX
     assert [(turn.text, turn.finish_reasons) for turn in turns] == [(ANSWER, ["stop"])] * STREAMS
     await turnstream.replaced("triton", old_pid)

@@ -14,7 +14,9 @@ from tests.support.full_stack import MODEL, FullStack
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 EDGES = ("edge", "edge-2")
-OURS = tuple(f"{name}{replica}" for name in ("edge", "processors", "inference", "sink") for replica in ("", "-2"))
+OURS = tuple(
+    f"{name}{replica}" for name in ("edge", "processors", "inference", "sink", "windows") for replica in ("", "-2")
+)
 READERS = 4
 TOKENS = 120
 ANSWER = "This is the built-in demonstration model of Turnstream, not an AI." + "".join(
