@@ -24,6 +24,7 @@ class ServerHealth:
     answers_probes: bool = False
     unanswered_probes: int = 0
     probed_at_s: float = -inf
+    works: bool = False
 
     def begin(self, now_s: float, chosen_at: int) -> None:
         """An answer was given to it, the ``chosen_at``-th of the pool."""
@@ -40,6 +41,9 @@ class ServerHealth:
         """It sent a piece of an answer."""
         self.heard_at_s = now_s
         self.unanswered_probes = 0
+        if not self.works:
+            # Asked before it was up, it gave no answer; what it says now counts.
+            self.works, self.probed_at_s = True, -inf
 
     def succeed(self) -> None:
         """It completed an answer: whatever was wrong is over."""

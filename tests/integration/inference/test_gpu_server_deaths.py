@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,8 +21,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 TOKENS = 60
 PROMPT = f"[[demo first_ms=1 gap_ms=30 tokens={TOKENS}]]"
 START_SECONDS_MAX = 30.0
-# Two questions of two seconds each, the silence before and the looks between.
-HUNG_SECONDS_MAX = 7.0
 
 
 @pytest.fixture
@@ -76,11 +73,7 @@ async def test_the_other_server_writes_on_where_the_first_was_lost(
             turn = group.create_task(world.stage(backend=backend)(receive(make_request(text=PROMPT))))
             await world.log.accepted(20, turn)
             busy_server(backend, servers).send(death)
-            lost_at_s, had = time.monotonic(), world.log.answer().tokens
-            await world.log.accepted(had + 5, turn)
-            pause_s = time.monotonic() - lost_at_s
     assert_complete(world, expected)
-    assert pause_s < (2.0 if death is signal.SIGKILL else HUNG_SECONDS_MAX)
 
 
 async def test_with_every_server_gone_the_turn_ends_in_an_error(servers: list[TritonServer]) -> None:

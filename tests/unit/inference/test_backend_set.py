@@ -167,6 +167,18 @@ def test_a_server_that_never_answered_a_probe_is_not_missed() -> None:
     assert not health.avoided(10.0)
 
 
+def test_a_server_that_was_asked_before_it_was_up_is_asked_again_once_it_works() -> None:
+    health = ServerHealth(PoolSettings())
+    health.probed(0.0, answered=False)
+    health.begin(1.0, 1)
+    health.hear(1.1)
+    assert health.wants_probe(1.2)
+    health.probed(1.2, answered=False)
+    health.hear(1.3)
+    # An upstream that answers no such question is not asked it all the time.
+    assert not health.wants_probe(1.4)
+
+
 def test_cooldowns_double_up_to_a_limit_and_a_success_ends_them() -> None:
     health = ServerHealth(PoolSettings(cooldown_s_min=1, cooldown_s_max=5))
     now_s, cooldowns = 0.0, []
