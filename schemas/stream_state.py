@@ -40,6 +40,12 @@ class StreamState:
     terminal: Terminal | None = None
     persisted: Persisted | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether the turn has ended and is in the history, if it is one that is kept: nothing more will be said."""
+        kept = self.cleared is not None and self.cleared.stored
+        return self.terminal is not None and (not kept or self.persisted is not None)
+
     def owned_by(self, attempt: int, owner: str | None) -> bool:
         """Whether this attempt of this owner is the one that may write."""
         return self.attempt == attempt and self.owner == owner

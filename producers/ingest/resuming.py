@@ -116,9 +116,7 @@ class Resumer:
         if not wanted.reconnecting or wanted.after is None:
             return False
         state = self._ports.states.state(wanted.turn_id) or await self._ports.lookup.find(wanted.turn_id)
-        kept = state.cleared is not None and state.cleared.stored
-        settled = state.terminal is not None and (not kept or state.persisted is not None)
-        return settled and wanted.after >= state.next_seq
+        return state.settled and wanted.after >= state.next_seq
 
     async def _replay(self, wanted: _Wanted, receive: Receive, send: Send) -> None:
         stored = await self._ports.stored.find(wanted.turn_id)

@@ -10,7 +10,7 @@ import structlog
 from schemas import ids
 from schemas.errors import Retryable
 from schemas.ports import ActiveTurns, TurnLookup
-from schemas.stream_state import INITIAL, StreamState
+from schemas.stream_state import INITIAL
 from stream_processors.auth.core import AuthSettings
 from stream_processors.bounded_gather import gather_bounded
 
@@ -84,10 +84,4 @@ class RunningTurns:
             return None
         if state is INITIAL:
             return age_s > self._settings.turn_unseen_seconds_max
-        return _is_settled(state)
-
-
-def _is_settled(state: StreamState) -> bool:
-    """Whether the turn has ended and its messages, if it has any, are in the history that the next turn sees."""
-    kept = state.cleared is not None and state.cleared.stored
-    return state.terminal is not None and (not kept or state.persisted is not None)
+        return state.settled

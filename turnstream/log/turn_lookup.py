@@ -39,11 +39,11 @@ class LogTurnLookup:
 
         Raises Retryable, also when its partition has grown too long to search.
         """
-        return await self._fold(turn_id, _is_settled)
+        return await self._fold(turn_id, lambda state: state.settled)
 
     async def clearance(self, turn_id: str) -> Cleared | None:
         """The turn's ``cleared``, read no further than to it; None when the log has none. Raises Retryable."""
-        return (await self._fold(turn_id, _is_decided)).cleared
+        return (await self._fold(turn_id, lambda state: bool(state.cleared or state.terminal))).cleared
 
     async def _fold(self, turn_id: str, enough: Callable[[StreamState], bool]) -> StreamState:
         settings = self._settings
@@ -80,13 +80,3 @@ class _Search:
         except Malformed:
             # No reader of the log can count it, so it changes nothing here either.
             return
-
-
-def _is_settled(state: StreamState) -> bool:
-    """Whether no further record can say anything."""
-    kept = state.cleared is not None and state.cleared.stored
-    return state.terminal is not None and (not kept or state.persisted is not None)
-
-
-def _is_decided(state: StreamState) -> bool:
-    return state.cleared is not None or state.terminal is not None
