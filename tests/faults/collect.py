@@ -12,14 +12,13 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import ALL_TOPICS, TOKENS, TURNS_SUBMITTED, USAGE_EVENTS
 from tests.faults.dump import ConversationDump, Dump, LogEntry, MessageDump, TurnDump
+from tests.support.topic_scan import read_topics
 from turnstream.local_stack.stack import Stack
 from turnstream.stores.cassandra import CassandraSession, CassandraSettings, open_session
 
 SETTLE_SECONDS_MAX: Final = 60.0
 SCAN_SECONDS_MAX: Final = 120.0
 POLL_SECONDS: Final = 0.5
-_BATCH_RECORDS_MAX: Final = 5_000
-_FETCH_MS: Final = 500
 READ_SECONDS_MAX: Final = 60.0
 _WANTED: Final = (TOKENS.name, TURNS_SUBMITTED.name, USAGE_EVENTS.name)
 # Rollups are signals: no check looks at them.
@@ -95,27 +94,12 @@ async def read_dump(stack: Stack) -> Dump:
 
 
 async def _entries(bootstrap_servers: str) -> tuple[LogEntry, ...]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
-    await admin.start()
-    await consumer.start()
-    try:
-        places = await _places(admin, set(_WANTED))
-        consumer.assign(places)
-        await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(places)
-        found: list[LogEntry] = []
-        while [place for place in places if await consumer.position(place) < ends[place]]:
-            batches = await consumer.getmany(timeout_ms=_FETCH_MS, max_records=_BATCH_RECORDS_MAX)
-            found += [_entry(raw) for batch in batches.values() for raw in batch]
-        return tuple(found)
-    finally:
-        await consumer.stop()
-        await admin.close()
-
-
-def _entry(raw: Any) -> LogEntry:
-    return LogEntry(raw.topic, raw.partition, raw.offset, raw.timestamp, json.loads(raw.value))
+    records = await read_topics(bootstrap_servers, SCAN_SECONDS_MAX)
+    return tuple(
+        LogEntry(one.topic, one.partition, one.offset, one.timestamp_ms, json.loads(one.value))
+        for one in records
+        if one.topic in _WANTED
+    )
 
 
 async def _messages(cql: CassandraSession) -> tuple[MessageDump, ...]:

@@ -107,7 +107,7 @@ def _stored(number: int) -> Any:
     return turn(number, stored=True, starts_conversation=False)
 
 
-def _used(number: int) -> UsageRecorded:
+def used(number: int, recorded_at_ms: int = NOW_MS) -> UsageRecorded:
     return UsageRecorded(
         turn_id=turn_id(number),
         conversation_id=conversation_id(number),
@@ -119,7 +119,7 @@ def _used(number: int) -> UsageRecorded:
         attempt=1,
         duration_ms=1,
         submitted_at_ms=NOW_MS,
-        recorded_at_ms=NOW_MS,
+        recorded_at_ms=recorded_at_ms,
     )
 
 
@@ -134,7 +134,7 @@ SAMPLES: Sequence[Sample] = (
         lambda number: authorized(turn(number), user(CANARY)),
         lambda number: authorized(turn(number), user(CANARY * 4_000_000)),
     ),
-    Sample(RATE_LIMIT_SETTLE, _used, None),
+    Sample(RATE_LIMIT_SETTLE, used, None),
     Sample(
         PROMPT,
         lambda number: admitted(_stored(number), user(CANARY)),

@@ -1,8 +1,6 @@
 """The stores in memory and the real ones, behind one fixture per port."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +17,10 @@ from schemas.hot_context import COMPLETE_FIELD, COMPLETE_VALUE, decode_stored, e
 from schemas.ports import StoredMessage
 from schemas.redis_keys import hot_context
 from tests.support.memory_stores import MemoryContexts, MemoryRows
-from tests.support.real_servers import real_servers
+from tests.support.real_servers import cassandra_with_tables, real_servers
 from turnstream.local_stack.stack import Stack
 from turnstream.stores.cassandra import CassandraSession, CassandraSettings, open_session
 from turnstream.stores.message_pages import CassandraMessagePages
-from turnstream.stores.tables import create_tables
 
 KINDS = (pytest.param("memory"), pytest.param("real", marks=[pytest.mark.integration, pytest.mark.timeout(120)]))
 CONTEXT_MESSAGES_MAX = 4
@@ -87,13 +84,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def cassandra_settings(servers: Stack) -> CassandraSettings:
-    assert servers.endpoints.cassandra is not None
-    host, port = servers.endpoints.cassandra
-    settings = CassandraSettings(contact_points=(host,), port=port)
-    # In a thread: whoever asks for it first may be a fixture in a running event loop.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(create_tables(settings))).result()
-    return settings
+    return cassandra_with_tables(servers)
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
 """One Cassandra and one Redis for all tests of this folder."""
 
-import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.real_servers import real_servers
+from tests.support.real_servers import cassandra_with_tables, real_servers
 from turnstream.local_stack.stack import Stack
 from turnstream.stores.cassandra import CassandraSettings
-from turnstream.stores.tables import create_tables
 
 
 @pytest.fixture(scope="package")
@@ -20,10 +17,4 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="package")
 def settings(servers: Stack) -> CassandraSettings:
-    assert servers.endpoints.cassandra is not None
-    host, port = servers.endpoints.cassandra
-    made = CassandraSettings(contact_points=(host,), port=port)
-    # In a thread: whoever asks for it first may be a fixture in a running event loop.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(lambda: asyncio.run(create_tables(made))).result()
-    return made
+    return cassandra_with_tables(servers)

@@ -6,32 +6,19 @@ from typing import Any
 import pytest
 
 from schemas.errors import Retryable
-from schemas.events import FinishReason, Usage, UsageRecorded
 from schemas.ports import Received
 from schemas.topics import USAGE_EVENTS
 from stream_processors.rate_limit.core import RateLimitSettings
 from stream_processors.topology import RATE_LIMIT_SETTLE
+from tests.support import processor_world
 from tests.support.processor_world import ProcessorWorld
-from tests.support.turn_events import ACCOUNT, NOW_MS, conversation_id, received, turn_id
+from tests.support.turn_events import NOW_MS, received
 
 PATIENCE_MS = RateLimitSettings().settlement_seconds_max * 1_000
 
 
 def used(number: int, recorded_at_ms: int = NOW_MS) -> Received[Any]:
-    event = UsageRecorded(
-        turn_id=turn_id(number),
-        conversation_id=conversation_id(number),
-        **ACCOUNT.model_dump(),
-        model="m",
-        pool="fast",
-        usage=Usage(prompt_tokens=1, completion_tokens=1),
-        finish_reason=FinishReason.STOP,
-        attempt=1,
-        duration_ms=1,
-        submitted_at_ms=NOW_MS,
-        recorded_at_ms=recorded_at_ms,
-    )
-    return received(event, USAGE_EVENTS, number)
+    return received(processor_world.used(number, recorded_at_ms), USAGE_EVENTS, number)
 
 
 async def settle(world: ProcessorWorld, batch: Sequence[Received[Any]]) -> int:
