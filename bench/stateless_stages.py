@@ -23,9 +23,11 @@ from rich.table import Table
 
 from producers.ingest.api_keys import key_hash, parse_api_key
 from schemas import serde
+from schemas.accounts import Credential
 from schemas.content import Content
-from schemas.events import Credential, Message, Role, Turn, TurnSubmitted
+from schemas.events import Turn, TurnSubmitted
 from schemas.ids import new_conversation_id, new_turn_id
+from schemas.messages import Message, Role
 from schemas.ports import Outgoing, TopicPartition
 from schemas.topics import INFERENCE_REQUESTS, TURNS_SUBMITTED
 from turnstream.local_stack.plan import StackOptions

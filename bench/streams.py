@@ -15,9 +15,11 @@ from typing import Any
 import httptools
 
 from consumers.inference.triton_backend import TritonBackend
+from schemas.accounts import Account
 from schemas.content import Content
-from schemas.events import Account, InferenceRequested, Message, Prompt, Role, Turn
+from schemas.events import InferenceRequested, Prompt, Turn
 from schemas.ids import new_conversation_id, new_turn_id
+from schemas.messages import Message, Role
 
 READ_BYTES = 65_536
 STREAM_SECONDS_MAX = 120

@@ -5,46 +5,26 @@ The events of the answer itself are in ``schemas.tokens``.
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from schemas.accounts import Account, Credential
 from schemas.content import Content
+from schemas.event import Event, unset
+from schemas.generation import PLAIN, Generation, Sampling, is_plain
+from schemas.messages import Message
+
+Api = Literal["chat_completions", "responses"]
+
+# The parent of a message that opens a conversation (``Turn.parent_seq``).
+NO_PARENT: Final = -1
+CHAT: Final[Api] = "chat_completions"
 
 
-class Event(BaseModel):
-    """Base of everything on the log. Unknown fields are ignored, so that fields can be added."""
-
-    # A validation error shows no input: it may hold content.
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Role(StrEnum):
-    """Who speaks, in OpenAI's terms."""
-
-    SYSTEM = "system"
-    DEVELOPER = "developer"
-    USER = "user"
-    ASSISTANT = "assistant"
-
-
-class Message(Event):
-    """One message of a conversation or a prompt."""
-
-    role: Role
-    content: Content
-    name: str | None = None
-
-
-class Sampling(Event):
-    """How to draw tokens; None leaves a choice to the model."""
-
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    seed: int | None = None
-    stop: tuple[str, ...] = Field(default=(), max_length=4)
+def is_chat(api: Api) -> bool:
+    """Whether this is the API that records do not name."""
+    return api == CHAT
 
 
 class Turn(Event):
@@ -65,22 +45,31 @@ class Turn(Event):
         description="An offset in the turn's tokens partition that lies before every record of the turn.",
     )
     end_user: str | None = Field(default=None, max_length=256, description="The client's own user label.")
+    generation: Generation = Field(default=PLAIN, exclude_if=is_plain)
+    api: Api = Field(default=CHAT, exclude_if=is_chat, description="In which API's terms the client speaks.")
+    request: Content | None = Field(
+        default=None, description="What that API shows of the request again, as JSON; for the edge alone."
+    )
+    instructions: Content | None = Field(
+        default=None, description="System text of this turn alone; no history keeps it."
+    )
+    parent_seq: int | None = Field(
+        default=None,
+        ge=NO_PARENT,
+        description="The message after which the input comes; -1: it opens the conversation; None: after the newest.",
+    )
+    answers_seq: int | None = Field(
+        default=None,
+        ge=0,
+        description="The stored message that is answered again: the input is a copy and is not stored.",
+    )
 
 
-class Credential(Event):
-    """How the client proved itself, never the proof: an API key travels as its keyed hash."""
+class Route(Event):
+    """A model and the pool that serves it."""
 
-    kind: Literal["api_key"] = "api_key"
-    key_hash: str = Field(pattern="^[0-9a-f]{64}$", description="HMAC-SHA-256 of the key under the server's pepper.")
-
-
-class Account(Event):
-    """Who asks, as the auth stage resolved it."""
-
-    tenant_id: str
-    user_id: str
-    key_id: str
-    plan: str
+    model: str
+    pool: str
 
 
 class TurnSubmitted(Event):
@@ -97,6 +86,10 @@ class TurnAuthorized(Event):
     turn: Turn
     account: Account
     pool: str = Field(description="The inference pool that serves the model.")
+    served_model: str | None = Field(default=None, description="The model that ``turn.model`` stands for, by its id.")
+    fallbacks: tuple[Route, ...] = Field(
+        default=(), exclude_if=unset, description="Who answers instead, in order, if the pool cannot begin."
+    )
     message_seq: int = Field(ge=0, description="Sequence of the turn's first message (schemas.ids.message_seq).")
     input: tuple[Message, ...] = Field(min_length=1)
 
@@ -118,6 +111,10 @@ class TurnAdmitted(Event):
     turn: Turn
     account: Account
     pool: str
+    served_model: str | None = Field(default=None, description="The model that ``turn.model`` stands for, by its id.")
+    fallbacks: tuple[Route, ...] = Field(
+        default=(), exclude_if=unset, description="Who answers instead, in order, if the pool cannot begin."
+    )
     message_seq: int = Field(ge=0)
     input: tuple[Message, ...] = Field(min_length=1)
     limits: RateLimits
@@ -140,9 +137,16 @@ class TurnPrompted(Event):
     turn: Turn
     account: Account
     pool: str
+    served_model: str | None = Field(default=None, description="The model that ``turn.model`` stands for, by its id.")
+    fallbacks: tuple[Route, ...] = Field(
+        default=(), exclude_if=unset, description="Who answers instead, in order, if the pool cannot begin."
+    )
     message_seq: int = Field(ge=0)
     limits: RateLimits
     prompt: Prompt
+    parent_seq: int | None = Field(
+        default=None, ge=NO_PARENT, description="``turn.parent_seq``, or what it turned out to be."
+    )
 
 
 class InferenceRequested(Event):
@@ -151,6 +155,10 @@ class InferenceRequested(Event):
     turn: Turn
     account: Account
     pool: str
+    served_model: str | None = Field(default=None, description="The model that ``turn.model`` stands for, by its id.")
+    fallbacks: tuple[Route, ...] = Field(
+        default=(), exclude_if=unset, description="Who answers instead, in order, if the pool cannot begin."
+    )
     message_seq: int = Field(ge=0)
     prompt: Prompt
 
@@ -179,10 +187,11 @@ class ModerationDecided(Event):
 
 
 class FinishReason(StrEnum):
-    """Why an answer ended. The first three are OpenAI's; the others end a turn without a full answer."""
+    """Why an answer ended. The first four are OpenAI's; the others end a turn without a full answer."""
 
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
     CANCELLED = "cancelled"
     FAILED = "failed"
@@ -237,3 +246,29 @@ class TurnCancelled(Event):
 
     turn_id: str
     reason: Literal["client", "abandoned"]
+
+
+class LimitWindow(Event):
+    """One quota as a reservation found and left it: ``used`` of ``limit`` units, whole again after ``reset_ms``."""
+
+    scope: Literal["user", "tenant", "key"]
+    kind: Literal["requests", "tokens", "concurrent_turns"]
+    period: Literal["minute", "day"] | None = None
+    limit: int = Field(ge=0)
+    used: int = Field(ge=0)
+    reset_ms: int = Field(default=0, ge=0)
+
+
+class LimitLedgered(Event):
+    """``limits.ledger.v1``: what the limiter did for a turn, so that every 429 can be explained."""
+
+    turn_id: str
+    tenant_id: str
+    user_id: str
+    key_id: str
+    plan: str
+    entry: Literal["reserved", "refused", "settled", "released"]
+    tokens: int = Field(ge=0, description="Asked for, or used when settled.")
+    windows: tuple[LimitWindow, ...] = Field(default=(), description="The quotas after the entry.")
+    refused_by: LimitWindow | None = Field(default=None, description="The quota that had no room.")
+    ledgered_at_ms: int = Field(ge=0)

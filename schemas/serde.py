@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from schemas import headers
 from schemas.errors import Malformed
-from schemas.events import Event
+from schemas.event import Event
 from schemas.headers import Headers
 from schemas.tokens import TokenEvent
 from schemas.topics import ALL_TOPICS, TOKENS, Topic

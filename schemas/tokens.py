@@ -10,7 +10,10 @@ from pydantic import Field
 
 from schemas.content import Content
 from schemas.errors import Refusal
-from schemas.events import Event, FinishReason, Message, RateLimits, Usage
+from schemas.event import Event, unset
+from schemas.events import CHAT, NO_PARENT, Api, FinishReason, RateLimits, Usage, is_chat
+from schemas.generation import TokenLogprob, ToolCallDelta
+from schemas.messages import Message
 
 
 class Cleared(Event):
@@ -26,7 +29,11 @@ class Cleared(Event):
     message_seq: int = Field(ge=0)
     submitted_at_ms: int
     limits: RateLimits
-    input: tuple[Message, ...] = Field(default=(), description="The turn's own messages, only if it is stored.")
+    input: tuple[Message, ...] = Field(default=(), description="The turn's own messages, only if they are stored.")
+    api: Api = Field(default=CHAT, exclude_if=is_chat)
+    request: Content | None = Field(default=None, description="As ``Turn.request``.")
+    parent_seq: int | None = Field(default=None, ge=NO_PARENT, description="As ``TurnPrompted.parent_seq``.")
+    answers_seq: int | None = Field(default=None, ge=0, description="As ``Turn.answers_seq``.")
 
 
 class Refused(Event):
@@ -58,6 +65,9 @@ class Delta(Event):
     seq: int = Field(ge=0)
     content: Content
     tokens: int = Field(ge=0, description="Completion tokens in this piece.")
+    choice: int = Field(default=0, ge=0, exclude_if=unset, description="Which of the turn's ``n`` answers.")
+    tool_calls: tuple[ToolCallDelta, ...] = Field(default=(), exclude_if=unset)
+    logprobs: tuple[TokenLogprob, ...] = Field(default=(), exclude_if=unset)
 
 
 class Finished(Event):
@@ -69,6 +79,9 @@ class Finished(Event):
     owner: str
     seq: int = Field(ge=0)
     finish_reason: FinishReason
+    choice_reasons: tuple[FinishReason, ...] = Field(
+        default=(), exclude_if=unset, description="Of each choice, when there are several; the first is as above."
+    )
     usage: Usage
 
 

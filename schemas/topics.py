@@ -10,7 +10,8 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from schemas import events, tokens
+from schemas import accounts, events, tokens
+from schemas.event import Event
 
 MAX_RECORD_BYTES: Final = 1_000_000
 DLQ_SUFFIX: Final = ".dlq"
@@ -33,6 +34,7 @@ class Key(StrEnum):
     CONVERSATION = "conversation_id"
     TURN = "turn_id"
     USER = "user_id"
+    SUBJECT = "subject_id"
     ROLLUP = "tenant_id|user_id|model|window_start_ms"
 
 
@@ -41,7 +43,7 @@ class Topic:
     """One topic of the contract. ``schema`` is also the value of the ``schema`` record header."""
 
     name: str
-    event: type[events.Event] | TypeAdapter[tokens.TokenEvent]
+    event: type[Event] | TypeAdapter[tokens.TokenEvent]
     key: Key
     partitions: int
     retention_hours: int
@@ -151,6 +153,27 @@ USAGE_ROLLUPS: Final = Topic(
     cleanup=Cleanup.COMPACT,
     dead_letters=False,
 )
+LIMITS_LEDGER: Final = Topic(
+    name="limits.ledger.v1",
+    event=events.LimitLedgered,
+    key=Key.USER,
+    partitions=16,
+    retention_hours=7 * 24,
+    producer="rate_limit, rate_limit_settle",
+    groups=(),
+    summary="What the limiter did for each turn: reserved, refused, settled or released, with the quotas after it.",
+)
+ACCOUNT_CHANGES: Final = Topic(
+    name="accounts.changes.v1",
+    event=accounts.AccountChanged,
+    key=Key.SUBJECT,
+    partitions=1,
+    retention_hours=24,
+    producer="edge",
+    groups=(),
+    summary="A key, a session or a user changed: forget what is cached. Read from its end, without a group.",
+    dead_letters=False,
+)
 
 
 def _inference_requests(pool: str) -> Topic:
@@ -179,6 +202,8 @@ ALL_TOPICS: Final = (
     MODERATION_DECISIONS,
     USAGE_EVENTS,
     USAGE_ROLLUPS,
+    LIMITS_LEDGER,
+    ACCOUNT_CHANGES,
 )
 BY_NAME: Final = {topic.name: topic for topic in ALL_TOPICS}
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from schemas.errors import Malformed, Refusal
-from schemas.events import Event, RateLimits, Turn
+from schemas.event import Event
+from schemas.events import RateLimits, Turn
 from schemas.ids import turn_partition
 from schemas.ports import Emit, Metrics, Outcome
 from schemas.tokens import Refused

@@ -2,7 +2,7 @@
 
 from typing import Final, Protocol
 
-from schemas.events import Message
+from schemas.messages import Message
 
 BYTES_PER_TOKEN: Final = 4
 # What a chat template puts around each message (role markers and separators), rounded up from OpenAI's guidance.

@@ -18,7 +18,8 @@ from typing import Final, Literal
 
 from consumers.cassandra_sink.turns import HeldTurn
 from schemas.content import Content
-from schemas.events import FinishReason, Message, Role, Usage
+from schemas.events import FinishReason, Usage
+from schemas.messages import Message, Role
 from schemas.ports import StoredMessage
 from schemas.tokens import Cancelled, Cleared, Failed, Finished
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 
 
 class Template(StrEnum):

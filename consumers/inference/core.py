@@ -206,7 +206,7 @@ def usage_recorded(request: InferenceRequested, answer: Answer) -> UsageRecorded
         user_id=account.user_id,
         key_id=account.key_id,
         plan=account.plan,
-        model=turn.model,
+        model=request.served_model or turn.model,
         pool=request.pool,
         usage=usage,
         finish_reason=reason,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from schemas.errors import Malformed, Retryable
-from schemas.events import InferenceRequested, Role
+from schemas.events import InferenceRequested
+from schemas.messages import Role
 from schemas.ports import Generated
 
 DONE: Final = "[DONE]"

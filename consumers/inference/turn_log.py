@@ -8,7 +8,8 @@ from consumers.inference import core
 from consumers.inference.core import Answer, InferenceSettings
 from schemas import ids, serde
 from schemas.errors import Malformed, OutcomeUnknown, Retryable
-from schemas.events import Event, Turn
+from schemas.event import Event
+from schemas.events import Turn
 from schemas.ports import LogReader, Outgoing, Producer, Record, TopicPartition
 from schemas.tokens import TokenEvent
 from schemas.topics import TOKENS, Topic

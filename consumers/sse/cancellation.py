@@ -9,7 +9,8 @@ from consumers.sse.core import SseSettings
 from consumers.sse.live_turns import LiveTurns
 from schemas import serde
 from schemas.errors import Retryable
-from schemas.events import Event, TurnCancelled
+from schemas.event import Event
+from schemas.events import TurnCancelled
 from schemas.ids import turn_partition
 from schemas.ports import Outgoing, Producer
 from schemas.tokens import Cancelled

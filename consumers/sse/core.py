@@ -232,7 +232,7 @@ def ending_of_stored(stored: StoredAnswer) -> Ending | Refusal:
 
 def _finished(terminal: Finished) -> Ending | Refusal:
     match terminal.finish_reason:
-        case FinishReason.STOP | FinishReason.LENGTH | FinishReason.CONTENT_FILTER:
+        case FinishReason.STOP | FinishReason.LENGTH | FinishReason.TOOL_CALLS | FinishReason.CONTENT_FILTER:
             return Ending(terminal.finish_reason.value, terminal.usage)
         case FinishReason.CANCELLED:
             return Ending(FinishReason.STOP.value, terminal.usage, cancelled="client")

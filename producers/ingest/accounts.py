@@ -4,8 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from producers.ingest.core import IngestSettings, RequestRefused
+from schemas.accounts import Account, ApiKeyCredential, Credential
 from schemas.errors import invalid_api_key
-from schemas.events import Account, Credential
 from schemas.ports import KeyDirectory
 
 
@@ -24,7 +24,7 @@ class Accounts:
 
     async def resolve(self, credential: Credential) -> Account:
         """The account of an active key. Raises RequestRefused (401) for any other, Retryable from the store."""
-        account = await self._find(credential.key_hash)
+        account = await self._find(credential.key_hash) if isinstance(credential, ApiKeyCredential) else None
         if account is None:
             raise RequestRefused(invalid_api_key())
         return account

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from schemas.content import Content
 from schemas.errors import Refusal, invalid_request
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 
 STOPS_MAX: Final = 4
 STOP_CHARS_MAX: Final = 256

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from producers.ingest.core import RequestRefused
 from schemas.errors import invalid_request
-from schemas.events import Role
+from schemas.messages import Role
 from schemas.ports import StoredMessage
 
 ITEM_PREFIX: Final = "msg_"

@@ -10,8 +10,10 @@ from producers.ingest.api_keys import bearer_token, key_hash, parse_api_key
 from producers.ingest.chat_request import ChatRequest, explain
 from producers.ingest.parameters import HARMLESS_MESSAGE_VALUES, HARMLESS_VALUES, refuse_extra
 from schemas import errors, ids, models
+from schemas.accounts import ApiKeyCredential, Credential
 from schemas.errors import Refusal, invalid_request
-from schemas.events import Credential, Sampling, Turn, TurnSubmitted
+from schemas.events import Turn, TurnSubmitted
+from schemas.generation import Sampling
 from schemas.models import DEFAULT_CATALOGUE, ModelCard
 
 STAGE: Final = "edge"
@@ -90,7 +92,7 @@ def authenticate(authorization: Sequence[str], pepper: bytes) -> Credential:
     key = parse_api_key(token or "")
     if key is None:
         raise RequestRefused(errors.invalid_api_key())
-    return Credential(key_hash=key_hash(key, pepper))
+    return ApiKeyCredential(key_hash=key_hash(key, pepper))
 
 
 def parse_request(body: bytes) -> ChatRequest:

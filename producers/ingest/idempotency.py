@@ -11,8 +11,8 @@ from typing import Final
 
 from producers.ingest.chat_request import ChatRequest
 from producers.ingest.core import RequestRefused
+from schemas.accounts import Account
 from schemas.errors import invalid_request
-from schemas.events import Account
 from schemas.stream_state import StreamState
 from schemas.tokens import Cancelled, Failed, Refused
 

@@ -13,8 +13,8 @@ from producers.ingest.idempotency import KeyHasher, Standing, standing_of
 from producers.ingest.ports import IngestPorts
 from producers.ingest.submitting import Submitter
 from schemas import ids
+from schemas.accounts import Account, Credential
 from schemas.errors import Retryable, idempotency_mismatch
-from schemas.events import Account, Credential
 from schemas.ports import AnswerReader, TurnClaim
 
 _LOG: Final = structlog.get_logger(__name__)

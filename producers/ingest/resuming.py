@@ -10,9 +10,9 @@ from starlette.types import Receive, Send
 from producers.ingest.core import IngestSettings, RequestRefused
 from producers.ingest.ports import IngestPorts
 from schemas import ids
+from schemas.accounts import Account
 from schemas.cursors import Cursor, CursorSigner
 from schemas.errors import Refusal, invalid_request
-from schemas.events import Account
 from schemas.ports import StoredAnswer
 from schemas.tokens import Cleared
 

@@ -18,9 +18,9 @@ from producers.ingest.ports import IngestPorts
 from producers.ingest.resuming import Resumer, Resumption, completion_not_found, owns
 from producers.ingest.submitting import Submitter
 from schemas import ids
+from schemas.accounts import Account, Credential
 from schemas.cursors import cursor_key
 from schemas.errors import conversation_not_found
-from schemas.events import Account, Credential
 from schemas.ports import StoredMessage
 from schemas.tokens import Cancelled
 

@@ -10,8 +10,9 @@ from producers.ingest.ports import IngestPorts
 from producers.ingest.queue_forecast import QueueForecast
 from producers.ingest.traceparent import TRACE_ENTROPY_BYTES, accept_traceparent
 from schemas import ids, serde
+from schemas.accounts import Credential
 from schemas.errors import OutcomeUnknown, RecordTooLarge
-from schemas.events import Credential, TurnSubmitted
+from schemas.events import TurnSubmitted
 from schemas.ports import Outgoing, TurnClaim
 from schemas.topics import TURNS_SUBMITTED
 

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.events import Decision, InferenceRequested
+from schemas.generation import TokenLogprob, ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
     """One step of generation: the next piece of text, and at the end why it ended.
 
-    ``prompt_tokens`` and ``completion_tokens`` are totals of the engine's own count where it reports them.
+    ``prompt_tokens`` and ``completion_tokens`` are totals of the engine's own count where it reports them. With
+    several choices every step belongs to one, and so does its reason; the totals come with the last.
     """
 
     text: str
@@ -20,6 +22,9 @@ class Generated:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    choice: int = 0
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class InferenceBackend(Protocol):

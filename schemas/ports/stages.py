@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from schemas.errors import Malformed
-from schemas.events import Event
+from schemas.event import Event
 from schemas.ports.log import Record, TopicPartition
 from schemas.topics import Topic
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from schemas.events import Account, FinishReason, Message, RateLimits, Usage
+from schemas.accounts import Account
+from schemas.events import FinishReason, RateLimits, Usage
+from schemas.messages import Message
 
 
 class Cql(Protocol):

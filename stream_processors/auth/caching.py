@@ -5,7 +5,7 @@ Only what exists is remembered: a key or a conversation that was just created is
 
 from collections.abc import Callable, Mapping, Sequence
 
-from schemas.events import Account
+from schemas.accounts import Account
 from schemas.ports import ConversationDirectory, KeyDirectory, Owner
 from stream_processors.auth.core import AuthSettings
 from stream_processors.auth.ttl_cache import TtlCache

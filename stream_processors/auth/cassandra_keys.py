@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from schemas.events import Account
+from schemas.accounts import Account
 from schemas.ports import Cql
 from stream_processors.bounded_gather import execute_each
 

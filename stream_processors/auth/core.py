@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.accounts import Account
 from schemas.errors import (
     ErrorBody,
     ErrorType,
@@ -16,7 +17,7 @@ from schemas.errors import (
     model_not_found,
     storage_unavailable,
 )
-from schemas.events import Account, Turn, TurnAuthorized, TurnSubmitted
+from schemas.events import Turn, TurnAuthorized, TurnSubmitted
 from schemas.ids import EPOCH_MAX, message_seq, public_turn_id
 from schemas.models import DEFAULT_CATALOGUE, ModelCard, by_id
 from schemas.ports import Owner, Received

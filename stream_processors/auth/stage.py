@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import structlog
 
+from schemas.accounts import Account, ApiKeyCredential
 from schemas.errors import Refusal, Retryable, storage_unavailable
-from schemas.events import Account, Turn, TurnSubmitted
+from schemas.events import Turn, TurnSubmitted
 from schemas.models import ModelCard
 from schemas.ports import ConversationDirectory, Emit, Metrics, Outcome, Owner, Received
 from schemas.topics import TURNS_AUTHORIZED
@@ -78,13 +79,13 @@ class Authorize:
 
     async def _verdicts(self, batch: Sequence[Received[Any]]) -> Sequence[Verdict]:
         events: list[TurnSubmitted] = [received.event for received in batch]
-        key_hashes = list({event.credential.key_hash for event in events})
+        key_hashes = list({_key_hash(event) for event in events})
         try:
             accounts, unknown = await self._keys.accounts(key_hashes), None
         except Retryable as error:
             accounts, unknown = self._keys.last_known(key_hashes), storage_unavailable()
             self._note_outage("keys", error)
-        return [self._permit(event, accounts.get(event.credential.key_hash), unknown) for event in events]
+        return [self._permit(event, accounts.get(_key_hash(event)), unknown) for event in events]
 
     def _permit(self, event: TurnSubmitted, account: Account | None, unknown: Refusal | None) -> Verdict:
         if account is None and unknown is not None:
@@ -155,3 +156,7 @@ class Authorize:
     def _note_outage(self, asked: str, error: Retryable) -> None:
         self._metrics.count("turnstream_dependency_failures_total", dependency="cassandra")
         _LOG.warning("auth.store_unavailable", asked=asked, error=str(error))
+
+
+def _key_hash(event: TurnSubmitted) -> str:
+    return event.credential.key_hash if isinstance(event.credential, ApiKeyCredential) else ""

@@ -7,7 +7,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import Malformed, Refusal, invalid_request
-from schemas.events import Decision, InferenceRequested, Message, ModerationDecided, TurnPrompted
+from schemas.events import Decision, InferenceRequested, ModerationDecided, TurnPrompted
+from schemas.messages import Message
 from schemas.ports import Emit, Verdict
 from schemas.tokens import Cleared
 from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS
@@ -69,18 +70,23 @@ def decide(
 
 
 def cleared(event: TurnPrompted) -> Cleared:
-    """The news for the edge and the sink. A stateless turn's messages stay out of it: nobody will store them."""
+    """The news for the edge and the sink. Messages that nobody will store stay out of it."""
+    stored_here = event.turn.stored and event.turn.answers_seq is None
     return Cleared(
         turn_id=event.turn.turn_id,
         conversation_id=event.turn.conversation_id,
         tenant_id=event.account.tenant_id,
         user_id=event.account.user_id,
-        model=event.turn.model,
+        model=event.served_model or event.turn.model,
         stored=event.turn.stored,
         message_seq=event.message_seq,
         submitted_at_ms=event.turn.submitted_at_ms,
         limits=event.limits,
-        input=own_messages(event) if event.turn.stored else (),
+        input=own_messages(event) if stored_here else (),
+        api=event.turn.api,
+        request=event.turn.request,
+        parent_seq=event.parent_seq,
+        answers_seq=event.turn.answers_seq,
     )
 
 
@@ -107,6 +113,8 @@ def _request(event: TurnPrompted) -> Emit:
         turn=event.turn,
         account=event.account,
         pool=event.pool,
+        served_model=event.served_model,
+        fallbacks=event.fallbacks,
         message_seq=event.message_seq,
         prompt=event.prompt,
     )

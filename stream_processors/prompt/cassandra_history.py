@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from schemas.content import Content
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 from schemas.ports import Cql, StoredMessage
 from stream_processors.bounded_gather import execute_each
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.content import Content
 from schemas.errors import Refusal, invalid_request
-from schemas.events import Message, Prompt, Role, Turn, TurnAdmitted, TurnPrompted
+from schemas.events import Prompt, Turn, TurnAdmitted, TurnPrompted
+from schemas.messages import Message, Role
 from schemas.models import ModelCard
 from schemas.ports import StoredMessage
 from stream_processors.token_counts import ANSWER_OVERHEAD_TOKENS, TokenCounter, message_tokens
@@ -128,9 +129,12 @@ def build(
         turn=event.turn,
         account=event.account,
         pool=event.pool,
+        served_model=event.served_model,
+        fallbacks=event.fallbacks,
         message_seq=event.message_seq,
         limits=event.limits,
         prompt=prompt,
+        parent_seq=event.turn.parent_seq,
     )
 
 

@@ -10,8 +10,9 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.accounts import Account
 from schemas.errors import ErrorBody, ErrorType, Refusal
-from schemas.events import Account, RateLimits, TurnAdmitted, TurnAuthorized, UsageRecorded
+from schemas.events import RateLimits, TurnAdmitted, TurnAuthorized, UsageRecorded
 from schemas.ports import Emit, Grant
 from schemas.topics import TURNS_ADMITTED
 from stream_processors.outcomes import pass_on, refuse
@@ -117,6 +118,8 @@ def decide(event: TurnAuthorized, tokens: int, grant: Grant) -> Emit:
         turn=event.turn,
         account=event.account,
         pool=event.pool,
+        served_model=event.served_model,
+        fallbacks=event.fallbacks,
         message_seq=event.message_seq,
         input=event.input,
         limits=grant.limits,

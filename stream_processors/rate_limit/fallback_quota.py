@@ -5,8 +5,8 @@ from typing import Final
 
 import structlog
 
+from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import Account
 from schemas.ports import Grant, Metrics, Quota, Reservation
 from stream_processors.breaker import Breaker
 from stream_processors.rate_limit.core import RateLimitSettings

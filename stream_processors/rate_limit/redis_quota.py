@@ -7,7 +7,8 @@ from typing import Final
 from redis.asyncio import Redis
 
 from schemas import redis_keys
-from schemas.events import Account, RateLimits
+from schemas.accounts import Account
+from schemas.events import RateLimits
 from schemas.ports import Grant, Reservation
 from stream_processors.rate_limit.core import RateLimitSettings
 from stream_processors.redis_batch import Command, Script, evaluate_batch

@@ -6,9 +6,10 @@ from typing import Final
 
 from schemas.content import Content
 from schemas.errors import ErrorBody, ErrorType, OutcomeUnknown, Refusal
-from schemas.events import FinishReason, Message, RateLimits, Role, Usage
+from schemas.events import FinishReason, RateLimits, Usage
 from schemas.headers import Headers
 from schemas.ids import message_seq, new_turn_id
+from schemas.messages import Message, Role
 from schemas.metrics import Counter, Gauge, Histogram
 from schemas.ports import Outgoing, Received, Record, TopicPartition
 from schemas.serde import decode_token, encode

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import Account, RateLimits
+from schemas.events import RateLimits
 from schemas.ports import Grant, Reservation
 from stream_processors.rate_limit.core import PERIOD_S, RateLimitSettings
 

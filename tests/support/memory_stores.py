@@ -8,8 +8,8 @@ from operator import attrgetter
 
 from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow, stored_messages
+from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import Account
 from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim
 from schemas.stream_state import INITIAL, StreamState
 from schemas.tokens import Cleared

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.events import Event, FinishReason, Usage, UsageRecorded
+from schemas.event import Event
+from schemas.events import FinishReason, Usage, UsageRecorded
 from schemas.models import DEFAULT_CATALOGUE
 from schemas.ports import BatchProcess
 from stream_processors.auth.caching import CachedKeys

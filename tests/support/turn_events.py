@@ -4,22 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from schemas.accounts import Account, ApiKeyCredential
 from schemas.content import Content
-from schemas.events import (
-    Account,
-    Credential,
-    Event,
-    Message,
-    Prompt,
-    RateLimits,
-    Role,
-    Turn,
-    TurnAdmitted,
-    TurnAuthorized,
-    TurnPrompted,
-    TurnSubmitted,
-)
+from schemas.event import Event
+from schemas.events import Prompt, RateLimits, Turn, TurnAdmitted, TurnAuthorized, TurnPrompted, TurnSubmitted
 from schemas.ids import new_conversation_id, new_turn_id
+from schemas.messages import Message, Role
 from schemas.metrics import Counter, Gauge, Histogram
 from schemas.ports import Received, Record, StoredMessage
 from schemas.topics import Topic
@@ -75,7 +65,7 @@ def turn(number: int = 1, **changes: object) -> Turn:
 
 
 def submitted(of: Turn, *own: Message, key_hash: str = KEY_HASH) -> TurnSubmitted:
-    return TurnSubmitted(turn=of, credential=Credential(key_hash=key_hash), input=own or (user("hello"),))
+    return TurnSubmitted(turn=of, credential=ApiKeyCredential(key_hash=key_hash), input=own or (user("hello"),))
 
 
 def authorized(of: Turn, *own: Message, account: Account = ACCOUNT, message_seq: int = 1_000) -> TurnAuthorized:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from schemas.content import Content
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 from schemas.ports import Cql, StoredMessage
 from turnstream.stores.timestamps import unix_ms
 

@@ -2,7 +2,8 @@
 
 from schemas import events, tokens
 from schemas.errors import Refusal
-from schemas.events import Event, Message
+from schemas.event import Event
+from schemas.messages import Message
 
 
 def event_words(event: Event) -> str:

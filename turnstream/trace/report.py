@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from schemas import ids, topics
-from schemas.events import Event, Usage, UsageRecorded
+from schemas.event import Event
+from schemas.events import Usage, UsageRecorded
 from schemas.ports import Record
 from schemas.stream_state import StreamState
 from schemas.tokens import AttemptStarted, Cleared, Delta, Finished, Persisted, Terminal

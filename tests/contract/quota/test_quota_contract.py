@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from schemas import redis_keys
+from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import Account
 from schemas.ports import Grant, Quota, Reservation
 from stream_processors.rate_limit.core import PlanLimits, RateLimitSettings
 from stream_processors.rate_limit.redis_quota import RedisQuota

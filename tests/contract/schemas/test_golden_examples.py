@@ -9,7 +9,7 @@ from jsonschema import Draft7Validator
 
 from schemas import ids, serde, topics
 from schemas.content import Content
-from schemas.events import Event
+from schemas.event import Event
 from schemas.tokens import TokenEvent
 from schemas.topics import ALL_TOPICS, BY_NAME, Topic
 from turnstream.contract_docs.example_files import EXAMPLES, Example, topic_examples

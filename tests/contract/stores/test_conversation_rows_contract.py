@@ -9,7 +9,8 @@ import pytest
 
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, Status
 from schemas.content import Content
-from schemas.events import FinishReason, Role
+from schemas.events import FinishReason
+from schemas.messages import Role
 from schemas.ports import StoredMessage
 
 

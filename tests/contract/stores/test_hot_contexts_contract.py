@@ -8,7 +8,7 @@ import pytest
 
 from consumers.cassandra_sink.ports import ContextUpdate
 from schemas.content import Content
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 from schemas.ports import StoredMessage
 
 

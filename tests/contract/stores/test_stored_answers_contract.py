@@ -10,7 +10,8 @@ from consumers.cassandra_sink.cassandra_rows import CassandraRows
 from consumers.cassandra_sink.ports import ConversationRows
 from consumers.cassandra_sink.rows import MessageRow, TurnRow
 from schemas.content import Content
-from schemas.events import FinishReason, Role, Usage
+from schemas.events import FinishReason, Usage
+from schemas.messages import Role
 from schemas.ports import StoredAnswer, StoredAnswers
 from tests.contract.stores.conftest import KINDS
 from tests.support.memory_stores import MemoryRows

@@ -9,7 +9,7 @@ import pytest
 from producers.ingest.core import IngestSettings
 from schemas import headers, ids
 from schemas.content import Content
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 from schemas.ports import Owner, StoredMessage
 from schemas.topics import TURNS_SUBMITTED
 from tests.unit.ingest.edge_world import ACCOUNT, KEY, OTHER_KEY, SSE, EdgeWorld, Stages, running_edge, until

@@ -11,7 +11,8 @@ from consumers.cassandra_sink.rows import MessageRow, TurnRow
 from schemas import ids
 from schemas.content import Content
 from schemas.cursors import CursorSigner
-from schemas.events import FinishReason, Role, Turn
+from schemas.events import FinishReason, Turn
+from schemas.messages import Role
 from schemas.ports import TopicPartition
 from schemas.topics import TOKENS
 from tests.unit.ingest.edge_world import (

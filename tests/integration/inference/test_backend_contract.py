@@ -16,7 +16,9 @@ from consumers.inference.pool import BackendKind, PoolSettings
 from consumers.inference.triton_backend import TritonBackend
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
-from schemas.events import InferenceRequested, Message, Role, Sampling
+from schemas.events import InferenceRequested
+from schemas.generation import Sampling
+from schemas.messages import Message, Role
 from schemas.ports import Generated
 from schemas.tokens import Finished
 from tests.unit.inference.inference_fakes import World, make_request, receive

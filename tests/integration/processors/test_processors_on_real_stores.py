@@ -12,7 +12,7 @@ from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.redis_contexts import RedisContexts as SinkContexts
 from consumers.cassandra_sink.rows import MessageRow, Status
-from schemas.events import Account
+from schemas.accounts import Account
 from schemas.ports import Owner, StoredMessage
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.cassandra_keys import CassandraKeys

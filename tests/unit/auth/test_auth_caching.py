@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import Account
 from schemas.ports import Owner
 from stream_processors.auth.caching import CachedConversations, CachedKeys
 from stream_processors.auth.cassandra_conversations import INSERT_OWNER, CassandraConversations

@@ -9,20 +9,12 @@ from consumers.inference.cancel_listener import CancelListener
 from consumers.inference.core import Answer, InferenceSettings, fold
 from consumers.inference.stage import InferTurn
 from schemas import ids, serde
+from schemas.accounts import Account
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
-from schemas.events import (
-    Account,
-    Decision,
-    InferenceRequested,
-    Message,
-    Prompt,
-    Role,
-    Sampling,
-    Turn,
-    TurnCancelled,
-    UsageRecorded,
-)
+from schemas.events import Decision, InferenceRequested, Prompt, Turn, TurnCancelled, UsageRecorded
+from schemas.generation import Sampling
+from schemas.messages import Message, Role
 from schemas.metrics import Counter, Gauge, Histogram
 from schemas.ports import Generated, InferenceBackend, Outgoing, Received, Record, TopicPartition, Verdict
 from schemas.tokens import TokenEvent

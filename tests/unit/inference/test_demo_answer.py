@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from consumers.inference.chat_template import Template, render_prompt
 from schemas.content import Content
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 
 FILE = Path(__file__).parents[3] / "docker" / "triton" / "models" / "ensemble" / "1" / "demo_answer.py"
 

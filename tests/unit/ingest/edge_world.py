@@ -20,10 +20,11 @@ from producers.ingest.core import IngestSettings
 from producers.ingest.http_app import make_app
 from producers.ingest.ports import IngestPorts
 from schemas import serde
+from schemas.accounts import Account
 from schemas.content import Content
 from schemas.cursors import cursor_key
 from schemas.errors import Refusal
-from schemas.events import Account, FinishReason, RateLimits, Turn, TurnSubmitted, Usage
+from schemas.events import FinishReason, RateLimits, Turn, TurnSubmitted, Usage
 from schemas.ids import turn_partition
 from schemas.ports import Metrics, Outgoing, Producer, StoredMessage, TopicPartition
 from schemas.tokens import (

@@ -12,7 +12,7 @@ from producers.ingest.admission import Admission
 from producers.ingest.api_keys import key_hash
 from producers.ingest.core import IngestSettings, RequestRefused
 from producers.ingest.http_body import read_body
-from schemas.events import Credential
+from schemas.accounts import ApiKeyCredential
 from tests.unit.ingest.edge_world import ACCOUNT, KEY, PEPPER, CountedKeys, FakeMetrics
 
 
@@ -99,7 +99,7 @@ class Clock:
 async def test_accounts_are_remembered_for_a_moment() -> None:
     keys, clock = CountedKeys(), Clock()
     accounts = Accounts(keys, IngestSettings(key_cache_seconds=30), clock)
-    credential = Credential(key_hash=key_hash(KEY, PEPPER))
+    credential = ApiKeyCredential(key_hash=key_hash(KEY, PEPPER))
     assert await accounts.resolve(credential) == ACCOUNT
     assert await accounts.resolve(credential) == ACCOUNT
     assert keys.calls == 1
@@ -115,5 +115,5 @@ async def test_a_flood_of_unknown_keys_is_remembered_within_bounds() -> None:
     accounts = Accounts(keys, IngestSettings(key_cache_entries_max=2), Clock())
     for digit in "0011220":
         with pytest.raises(RequestRefused):
-            await accounts.resolve(Credential(key_hash=digit * 64))
+            await accounts.resolve(ApiKeyCredential(key_hash=digit * 64))
     assert keys.calls == 4

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from producers.ingest.core import RequestRefused, parse_request
 from producers.ingest.idempotency import KEY_CHARS_MAX, KeyHasher, Standing, read_key, standing_of
+from schemas.accounts import Account
 from schemas.content import Content
 from schemas.errors import invalid_api_key, server_error
-from schemas.events import Account, FinishReason
+from schemas.events import FinishReason
 from schemas.stream_state import INITIAL, advance
 from schemas.tokens import Attached, AttemptStarted, Cancelled, Cleared, Delta, Failed, Finished, Refused, TokenEvent
 from tests.unit.ingest.edge_world import ACCOUNT, LIMITS, USAGE

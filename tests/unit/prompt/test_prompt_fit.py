@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from schemas.content import Content
 from schemas.errors import Refusal
-from schemas.events import Message, Prompt, Role, TurnPrompted
+from schemas.events import Prompt, TurnPrompted
+from schemas.messages import Message, Role
 from schemas.models import ModelCard
 from schemas.ports import StoredMessage
 from stream_processors.prompt.core import (

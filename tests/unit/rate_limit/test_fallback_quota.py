@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import Account
 from schemas.ports import Reservation
 from stream_processors.rate_limit.core import PlanLimits, RateLimitSettings
 from stream_processors.rate_limit.fallback_quota import FallbackQuota

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas import serde
 from schemas.content import Content
-from schemas.events import Message, Role
+from schemas.messages import Message, Role
 from schemas.tokens import Delta
 
 PRIVATE = "my-private-words"

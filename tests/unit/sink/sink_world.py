@@ -7,7 +7,7 @@ from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import HotContexts
 from consumers.cassandra_sink.stage import PersistAnswers
 from schemas.errors import Retryable
-from schemas.events import Role
+from schemas.messages import Role
 from schemas.ports import Record, TopicPartition
 from schemas.serde import encode
 from schemas.tokens import Probed, TokenEvent

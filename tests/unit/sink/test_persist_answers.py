@@ -11,9 +11,10 @@ from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow
 from consumers.cassandra_sink.stage import run_repayments
 from schemas.content import Content
 from schemas.errors import Retryable
-from schemas.events import FinishReason, Message, Role
+from schemas.events import FinishReason
 from schemas.headers import REPLAY
 from schemas.ids import message_seq
+from schemas.messages import Message, Role
 from schemas.ports import StoredMessage
 from schemas.tokens import Persisted, TokenEvent
 from tests.support.answer_records import (

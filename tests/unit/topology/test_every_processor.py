@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from schemas.errors import Malformed, Retryable
-from schemas.events import Event
+from schemas.event import Event
 from schemas.ids import turn_partition
 from schemas.ports import Emit, Outcome, Received
 from schemas.tokens import Refused

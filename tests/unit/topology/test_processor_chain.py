@@ -10,7 +10,8 @@ import pytest
 from consumers.loop import run_batches
 from consumers.work import BatchWork, LoopSettings
 from schemas import serde
-from schemas.events import Account, Decision, InferenceRequested, ModerationDecided, TurnSubmitted
+from schemas.accounts import Account
+from schemas.events import Decision, InferenceRequested, ModerationDecided, TurnSubmitted
 from schemas.ids import message_seq
 from schemas.tokens import Cleared, Refused
 from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, TOKENS, TURNS_SUBMITTED, Topic

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from schemas import headers, ids, serde, topics
 from schemas.content import Content
-from schemas.events import Event
+from schemas.event import Event
 from schemas.ports import Record
 from schemas.tokens import AttemptStarted, Delta
 from schemas.topics import BY_NAME

@@ -1,0 +1,76 @@
+"""Who asks, and how they proved it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.event import Event, unset
+
+
+class AccountRole(StrEnum):
+    """What an account may do beside chatting."""
+
+    USER = "user"
+    OPERATOR = "operator"
+    ANALYST = "analyst"
+    ADMIN = "admin"
+
+
+class ApiKeyCredential(Event):
+    """An API key, never its text: it travels as its keyed hash."""
+
+    kind: Literal["api_key"] = "api_key"
+    key_hash: str = Field(pattern="^[0-9a-f]{64}$", description="HMAC-SHA-256 of the key under the server's pepper.")
+
+
+class SessionCredential(Event):
+    """The claims of an access token that the edge has verified; the token itself stays there."""
+
+    kind: Literal["session"] = "session"
+    tenant_id: str
+    user_id: str
+    session_id: str
+    expires_at_ms: int = Field(ge=0, description="Unix milliseconds.")
+
+
+Credential = Annotated[ApiKeyCredential | SessionCredential, Field(discriminator="kind")]
+
+
+class KeyLimits(Event):
+    """Limits of one API key, inside those of its account's plan. None: no limit of its own."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+
+
+class Account(Event):
+    """Who asks, as it was resolved. ``key_id`` is that of the API key, or the session's id.
+
+    ``models`` are those that the key is confined to; None: all of the plan.
+    """
+
+    tenant_id: str
+    user_id: str
+    key_id: str
+    plan: str
+    roles: tuple[AccountRole, ...] = Field(default=(), exclude_if=unset)
+    models: tuple[str, ...] | None = None
+    limits: KeyLimits | None = None
+
+
+class AccountChanged(Event):
+    """``accounts.changes.v1``: what was known of a key, a session or a user does not hold any more.
+
+    A hint: the tables have the truth. Whoever caches it forgets it; whoever streams under it ends the stream when
+    ``access_lost``. ``subject_id`` is the key's or the session's id, or the user's.
+    """
+
+    subject: Literal["api_key", "session", "user"]
+    subject_id: str
+    tenant_id: str
+    user_id: str
+    key_hash: str | None = None
+    access_lost: bool
+    reason: str = Field(description="For operators and the client's error: revoked, expired, logged_out, suspended ...")
+    changed_at_ms: int = Field(ge=0)
