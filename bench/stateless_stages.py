@@ -21,7 +21,7 @@ from machine import cpu_seconds, keep
 from rich.console import Console
 from rich.table import Table
 
-from producers.ingest.api_keys import key_hash, parse_api_key
+from producers.http.api_keys import key_hash, parse_api_key
 from schemas import serde
 from schemas.accounts import Credential
 from schemas.content import Content

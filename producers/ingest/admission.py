@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from producers.ingest.core import IngestSettings, RequestRefused
+from producers.http.refused import RequestRefused
+from producers.ingest.core import IngestSettings
 from producers.ingest.queue_forecast import QueueForecast
 from schemas.errors import Refusal, unavailable
 from schemas.ports import Metrics

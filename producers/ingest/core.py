@@ -6,9 +6,10 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from producers.ingest.api_keys import bearer_token, key_hash, parse_api_key
-from producers.ingest.chat_request import ChatRequest, explain
-from producers.ingest.parameters import HARMLESS_MESSAGE_VALUES, HARMLESS_VALUES, refuse_extra
+from producers.chat_completions.parameters import HARMLESS_MESSAGE_VALUES, HARMLESS_VALUES, refuse_extra
+from producers.chat_completions.request import ChatRequest, explain
+from producers.http.api_keys import bearer_token, key_hash, parse_api_key
+from producers.http.refused import RequestRefused
 from schemas import errors, ids, models
 from schemas.accounts import ApiKeyCredential, Credential
 from schemas.errors import Refusal, invalid_request
@@ -48,14 +49,6 @@ class IngestSettings(BaseModel):
     queue_memory_seconds: float = Field(
         default=10.0, gt=0, description="Time with waiting turns over which the rate of starts is taken."
     )
-
-
-class RequestRefused(Exception):
-    """The HTTP answer to this request is ``refusal``."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.error.code or refusal.error.type.value)
-        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True)

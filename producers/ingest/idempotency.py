@@ -9,8 +9,8 @@ from enum import Enum, auto
 from hashlib import blake2b
 from typing import Final
 
-from producers.ingest.chat_request import ChatRequest
-from producers.ingest.core import RequestRefused
+from producers.chat_completions.request import ChatRequest
+from producers.http.refused import RequestRefused
 from schemas.accounts import Account
 from schemas.errors import invalid_request
 from schemas.stream_state import StreamState

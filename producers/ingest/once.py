@@ -7,8 +7,9 @@ from typing import Final
 
 import structlog
 
-from producers.ingest.chat_request import ChatRequest
-from producers.ingest.core import IngestSettings, RequestRefused, Submission
+from producers.chat_completions.request import ChatRequest
+from producers.http.refused import RequestRefused
+from producers.ingest.core import IngestSettings, Submission
 from producers.ingest.idempotency import KeyHasher, Standing, standing_of
 from producers.ingest.ports import IngestPorts
 from producers.ingest.submitting import Submitter

@@ -7,7 +7,8 @@ from typing import Final
 
 from starlette.types import Receive, Send
 
-from producers.ingest.core import IngestSettings, RequestRefused
+from producers.http.refused import RequestRefused
+from producers.ingest.core import IngestSettings
 from producers.ingest.ports import IngestPorts
 from schemas import ids
 from schemas.accounts import Account

@@ -7,11 +7,12 @@ from typing import Any, Final
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from producers.ingest.accounts import Accounts
+from producers.http.accounts import Accounts
+from producers.http.body import read_body
+from producers.http.exchange import exchange_of
+from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
-from producers.ingest.core import STAGE, IngestSettings, RequestRefused, authenticate, parse_request
-from producers.ingest.http_body import read_body
-from producers.ingest.http_exchange import exchange_of
+from producers.ingest.core import STAGE, IngestSettings, authenticate, parse_request
 from producers.ingest.idempotency import KeyHasher, read_key
 from producers.ingest.once import Asker, OnceOnly
 from producers.ingest.ports import IngestPorts

@@ -4,7 +4,7 @@ from typing import Final
 
 import structlog
 
-from producers.ingest.chat_request import ChatRequest
+from producers.chat_completions.request import ChatRequest
 from producers.ingest.core import Arrival, IngestSettings, Submission, accept
 from producers.ingest.ports import IngestPorts
 from producers.ingest.queue_forecast import QueueForecast

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
-from producers.ingest.api_keys import KEY_ENTROPY_BYTES, make_api_key
+from producers.http.api_keys import KEY_ENTROPY_BYTES, make_api_key
 from tests.support.full_stack import MODEL, REQUESTS_OF_TINY, FullStack, StreamedTurn
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

@@ -20,7 +20,7 @@ import httpx2
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
-from producers.ingest.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
+from producers.http.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from tests.support.topic_scan import LogRecord, read_topics
 from turnstream.local_stack.parts import PartState
 from turnstream.local_stack.plan import StackOptions

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from producers.ingest.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
+from producers.http.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from schemas.errors import Fatal, Retryable
 from schemas.ports import Cql
 from turnstream.clocks import now_ms

@@ -1,6 +1,6 @@
 """What must exist before the first process starts: topics, tables and, for development, a key."""
 
-from producers.ingest.api_keys import ApiKey
+from producers.http.api_keys import ApiKey
 from turnstream.clocks import now_ms
 from turnstream.log.kafka_topics import create_topics
 from turnstream.settings import Settings

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from producers.ingest.api_keys import KEY_ENTROPY_BYTES, ApiKey, key_hash, make_api_key, parse_api_key
+from producers.http.api_keys import KEY_ENTROPY_BYTES, ApiKey, key_hash, make_api_key, parse_api_key
 from schemas.errors import Fatal
 from schemas.ports import Cql
 from turnstream.stores.api_keys import ApiKeyRow, create_key_row

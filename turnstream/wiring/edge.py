@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 
 from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
+from producers.app import make_app
 from producers.ingest.admission import Admission
-from producers.ingest.http_app import make_app
 from producers.ingest.ports import IngestPorts
 from schemas.cursors import cursor_key
 from schemas.ports import TopicPartition

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from producers.ingest.api_keys import key_hash, parse_api_key
+from producers.http.api_keys import key_hash, parse_api_key
 from schemas import ids
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TopicPlan

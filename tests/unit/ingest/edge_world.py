@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from consumers.sse.core import SseSettings
 from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
+from producers.app import make_app
+from producers.http.api_keys import key_hash, make_api_key
 from producers.ingest.admission import Admission
-from producers.ingest.api_keys import key_hash, make_api_key
 from producers.ingest.core import IngestSettings
-from producers.ingest.http_app import make_app
 from producers.ingest.ports import IngestPorts
 from schemas import serde
 from schemas.accounts import Account

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.ingest.api_keys import (
+from producers.http.api_keys import (
     KEY_CHARS,
     KEY_ENTROPY_BYTES,
     bearer_token,

@@ -7,11 +7,12 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from producers.ingest.accounts import Accounts
+from producers.http.accounts import Accounts
+from producers.http.api_keys import key_hash
+from producers.http.body import read_body
+from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
-from producers.ingest.api_keys import key_hash
-from producers.ingest.core import IngestSettings, RequestRefused
-from producers.ingest.http_body import read_body
+from producers.ingest.core import IngestSettings
 from schemas.accounts import ApiKeyCredential
 from tests.unit.ingest.edge_world import ACCOUNT, KEY, PEPPER, CountedKeys, FakeMetrics
 

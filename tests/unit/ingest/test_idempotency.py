@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.ingest.core import RequestRefused, parse_request
+from producers.http.refused import RequestRefused
+from producers.ingest.core import parse_request
 from producers.ingest.idempotency import KEY_CHARS_MAX, KeyHasher, Standing, read_key, standing_of
 from schemas.accounts import Account
 from schemas.content import Content

@@ -8,17 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
-from producers.ingest.chat_request import ChatRequest
-from producers.ingest.core import (
-    Arrival,
-    IngestSettings,
-    RequestRefused,
-    Submission,
-    accept,
-    authenticate,
-    parse_request,
-)
-from producers.ingest.parameters import HARMLESS_VALUES
+from producers.chat_completions.parameters import HARMLESS_VALUES
+from producers.chat_completions.request import ChatRequest
+from producers.http.refused import RequestRefused
+from producers.ingest.core import Arrival, IngestSettings, Submission, accept, authenticate, parse_request
 from schemas import ids
 from schemas.accounts import ApiKeyCredential
 from schemas.errors import Refusal

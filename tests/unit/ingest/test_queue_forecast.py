@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
-from producers.ingest.core import IngestSettings, RequestRefused
+from producers.ingest.core import IngestSettings
 from producers.ingest.queue_forecast import QueueForecast
 from tests.unit.ingest.edge_world import FakeMetrics
 

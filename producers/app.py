@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from producers.chat_completions.request import ChatRequest
+from producers.conversations.items import ITEMS_DEFAULT, ITEMS_MAX, page_of, parse_item_id
+from producers.http.errors import install_error_handlers
+from producers.http.exchange import TURN_ROUTE, HttpExchanges
 from producers.ingest.admission import Admission
-from producers.ingest.chat_request import ChatRequest
-from producers.ingest.conversation_items import ITEMS_DEFAULT, ITEMS_MAX, page_of, parse_item_id
 from producers.ingest.core import IngestSettings, find_model
-from producers.ingest.http_errors import install_error_handlers
-from producers.ingest.http_exchange import TURN_ROUTE, HttpExchanges
 from producers.ingest.ports import IngestPorts
 from producers.ingest.resuming import Resumption
 from producers.ingest.stage import Ingest

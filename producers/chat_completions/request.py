@@ -1,7 +1,7 @@
 """The body of ``POST /v1/chat/completions`` as far as it is supported, strictly typed.
 
 Fields of OpenAI's CreateChatCompletionRequest keep their names and meanings; ``conversation_id`` is ours.
-Fields not named here arrive in ``model_extra`` and are judged by ``producers.ingest.parameters``.
+Fields not named here arrive in ``model_extra`` and are judged by ``producers.chat_completions.parameters``.
 """
 
 from typing import Annotated, Any, Final, Literal

@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producers.ingest.http_errors import error_response
+from producers.http.errors import error_response
 from schemas.errors import invalid_request
 from schemas.ports import Metrics
 

@@ -3,7 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Callable
 
-from producers.ingest.core import IngestSettings, RequestRefused
+from producers.http.refused import RequestRefused
+from producers.ingest.core import IngestSettings
 from schemas.accounts import Account, ApiKeyCredential, Credential
 from schemas.errors import invalid_api_key
 from schemas.ports import KeyDirectory

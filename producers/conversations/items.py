@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from producers.ingest.core import RequestRefused
+from producers.http.refused import RequestRefused
 from schemas.errors import invalid_request
 from schemas.messages import Role
 from schemas.ports import StoredMessage

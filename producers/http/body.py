@@ -6,8 +6,8 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
-from producers.ingest.core import RequestRefused
-from producers.ingest.http_errors import body_too_large
+from producers.http.errors import body_too_large
+from producers.http.refused import RequestRefused
 from schemas.errors import invalid_request
 
 # Clients read the response only after they have sent their body: a connection that is closed under a body

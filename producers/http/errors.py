@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from producers.ingest.core import RequestRefused
+from producers.http.refused import RequestRefused
 from schemas.errors import (
     ErrorBody,
     ErrorType,

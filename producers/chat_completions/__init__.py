@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions API: requests, and completions that are stored."""

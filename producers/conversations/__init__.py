@@ -1,0 +1,1 @@
+"""Conversations: their messages and what their owner may do with them."""
