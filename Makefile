@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run demo test lint format faults bench lock contract clean
+.PHONY: help install run demo test lint format faults bench compat lock contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ faults: SEED ?= 7
 faults: $(INSTALLED) ## Kill, stop and restart everything under load, and check that no promise broke (TURNS=, SEED=)
 	$(BIN)/python -m tests.faults --turns $(TURNS) --seed $(SEED)
 
+compat: SUITES ?=
+compat: $(INSTALLED) ## Run the clients of others (OpenAI's SDKs, LangChain, Vercel's AI SDK) against a Turnstream started for it (SUITES=)
+	@$(BIN)/python -m tests.compat $(SUITES)
+
 bench: $(INSTALLED) ## Measure against the backend called directly; results go to bench/results
 	$(BIN)/python bench/end_to_end.py
 	$(BIN)/python bench/stateless_stages.py
@@ -54,6 +58,8 @@ lock: $(INSTALLED) ## Resolve requirements.lock anew, with hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv/lock-tool uv
 	.venv/lock-tool/bin/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
+	.venv/lock-tool/bin/uv pip compile tests/compat/requirements.in --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file tests/compat/requirements.lock
 
 clean: ## Remove everything that was made here, data included
 	rm -rf .venv .turnstream .mypy_cache .pytest_cache .ruff_cache .hypothesis

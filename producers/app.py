@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from producers.chat_completions.request import ChatRequest
 from producers.conversations.items import ITEMS_DEFAULT, ITEMS_MAX, page_of, parse_item_id
+from producers.documentation.routes import documentation_routes
 from producers.http.errors import install_error_handlers
 from producers.http.exchange import TURN_ROUTE, HttpExchanges
 from producers.ingest.admission import Admission
@@ -40,7 +41,7 @@ def make_app(
     ``pepper`` keys the hashes of API keys; ``tokens_partitions`` is the partition count of ``chat.tokens.v1``;
     ``ready`` says whether this process proves to read what it writes; ``metrics_page`` answers ``/metrics``.
     """
-    # FastAPI's documentation pages load scripts from a content delivery network: /openapi.json is enough.
+    # FastAPI's documentation pages load scripts from a content delivery network: ours is `documentation_routes`.
     app = FastAPI(title="Turnstream", version=API_VERSION, redirect_slashes=False, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     ingest = Ingest(ports, settings, pepper=pepper, tokens_partitions=tokens_partitions, admission=admission)
@@ -48,6 +49,7 @@ def make_app(
     _add_models(app, ingest, settings)
     _add_conversations(app, ingest)
     _add_operations(app, lambda: ready() and not admission.closed, metrics_page)
+    app.include_router(documentation_routes())
     return HttpExchanges(app, ports.metrics, ports.monotonic_s, ports.entropy)
 
 
