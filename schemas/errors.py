@@ -110,6 +110,19 @@ def conversation_not_found() -> Refusal:
     )
 
 
+def conversation_item_not_found() -> Refusal:
+    """404: the conversation has no such message."""
+    return Refusal(
+        status=404,
+        error=ErrorBody(
+            message="No such item in this conversation.",
+            type=ErrorType.INVALID_REQUEST,
+            param="item_id",
+            code="item_not_found",
+        ),
+    )
+
+
 def conversation_busy(active_turn_id: str) -> Refusal:
     """409: the conversation's last turn is not over; ``active_turn_id`` is its public id."""
     return Refusal(

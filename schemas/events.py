@@ -27,6 +27,11 @@ def is_chat(api: Api) -> bool:
     return api == CHAT
 
 
+def is_wanted(wants_answer: bool) -> bool:  # noqa: FBT001 - pydantic calls it
+    """Whether a turn is an ordinary one, of which records say nothing."""
+    return wants_answer
+
+
 class Turn(Event):
     """What the edge fixed when it accepted the request; no later stage changes it."""
 
@@ -62,6 +67,9 @@ class Turn(Event):
         default=None,
         ge=0,
         description="The stored message that is answered again: the input is a copy and is not stored.",
+    )
+    wants_answer: bool = Field(
+        default=True, exclude_if=is_wanted, description="False: the input is stored, and no model is asked."
     )
 
 

@@ -1,8 +1,10 @@
 """Messages: what users, models and tools say to each other."""
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Final
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from schemas.content import Content
 from schemas.event import Event, unset
@@ -36,3 +38,16 @@ class Message(Event):
         default=(), exclude_if=unset, description="What the assistant wanted called, in its order."
     )
     tool_call_id: str | None = None
+
+
+_TOOL_CALLS: Final = TypeAdapter(tuple[ToolCall, ...])
+
+
+def encode_tool_calls(calls: Sequence[ToolCall]) -> str | None:
+    """The calls as a column of a table holds them: JSON, or None for no call."""
+    return _TOOL_CALLS.dump_json(tuple(calls)).decode() if calls else None
+
+
+def decode_tool_calls(text: str | None) -> tuple[ToolCall, ...]:
+    """The calls that ``encode_tool_calls`` wrote."""
+    return _TOOL_CALLS.validate_json(text) if text else ()

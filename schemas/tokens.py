@@ -11,7 +11,7 @@ from pydantic import Field
 from schemas.content import Content
 from schemas.errors import Refusal
 from schemas.event import Event, unset
-from schemas.events import CHAT, NO_PARENT, Api, FinishReason, RateLimits, Usage, is_chat
+from schemas.events import CHAT, NO_PARENT, Api, FinishReason, RateLimits, Usage, is_chat, is_wanted
 from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.messages import Message
 
@@ -34,6 +34,7 @@ class Cleared(Event):
     request: Content | None = Field(default=None, description="As ``Turn.request``.")
     parent_seq: int | None = Field(default=None, ge=NO_PARENT, description="As ``TurnPrompted.parent_seq``.")
     answers_seq: int | None = Field(default=None, ge=0, description="As ``Turn.answers_seq``.")
+    wants_answer: bool = Field(default=True, exclude_if=is_wanted, description="As ``Turn.wants_answer``.")
 
 
 class Refused(Event):

@@ -4,13 +4,18 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow
 from schemas.errors import Retryable
+from schemas.messages import encode_tool_calls
 from schemas.ports import Cql
 
 _MESSAGE: Final = (
-    "INSERT INTO messages (conversation_id, message_seq, turn_id, role, name, content, status, finish_reason, model,"
-    " prompt_tokens, completion_tokens, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+    "INSERT INTO messages (conversation_id, message_seq, parent_seq, turn_id, role, name, content, tool_calls,"
+    " tool_call_id, status, finish_reason, model, prompt_tokens, completion_tokens, created_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+)
+_TITLE: Final = (
+    "INSERT INTO conversations (tenant_id, user_id, conversation_id, auto_title) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
 )
 _CONVERSATION: Final = (
     "INSERT INTO conversations (tenant_id, user_id, conversation_id, last_turn_id, updated_at)"
@@ -37,6 +42,7 @@ class CassandraRows:
         messages: Sequence[MessageRow],
         conversations: Sequence[ConversationRow],
         turns: Sequence[TurnRow] = (),
+        titles: Sequence[TitleRow] = (),
     ) -> None:
         """Return when all rows are durable. Raises Retryable, in which case any subset may be."""
         try:
@@ -45,6 +51,8 @@ class CassandraRows:
                     group.create_task(self._cql.execute(_MESSAGE, _message_values(message)))
                 for conversation in conversations:
                     group.create_task(self._cql.execute(_CONVERSATION, _conversation_values(conversation)))
+                for title in titles:
+                    group.create_task(self._cql.execute(_TITLE, _title_values(title)))
                 for turn in turns:
                     group.create_task(self._cql.execute(_TURN, _turn_values(turn)))
         except ExceptionGroup as failures:
@@ -58,10 +66,13 @@ def _message_values(row: MessageRow) -> tuple[object, ...]:
     return (
         row.conversation_id,
         row.message_seq,
+        row.parent_seq,
         row.turn_id,
         row.role.value,
         row.name,
         row.content.text,
+        encode_tool_calls(row.tool_calls),
+        row.tool_call_id,
         row.status,
         row.finish_reason.value if row.finish_reason else None,
         row.model,
@@ -74,6 +85,10 @@ def _message_values(row: MessageRow) -> tuple[object, ...]:
 
 def _conversation_values(row: ConversationRow) -> tuple[object, ...]:
     return (row.tenant_id, row.user_id, row.conversation_id, row.last_turn_id, row.updated_at_ms, row.written_us)
+
+
+def _title_values(row: TitleRow) -> tuple[object, ...]:
+    return (row.tenant_id, row.user_id, row.conversation_id, row.auto_title, row.written_us)
 
 
 def _turn_values(row: TurnRow) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow
 from schemas.ports import StoredMessage
 
 
@@ -24,6 +24,7 @@ class ConversationRows(Protocol):
         messages: Sequence[MessageRow],
         conversations: Sequence[ConversationRow],
         turns: Sequence[TurnRow] = (),
+        titles: Sequence[TitleRow] = (),
     ) -> None:
         """Return when all are durable. Raises Retryable, in which case any subset may be."""
         ...

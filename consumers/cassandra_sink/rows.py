@@ -6,10 +6,13 @@ ended one. It depends on the log alone, not on clocks of writers, and grows alon
 turn beats every draft of it, whoever writes them and in whatever order, and a row written twice is the same row. It
 stays behind real time, since a turn takes longer than 4 microseconds a delta: a later deletion always wins.
 
+**Parents.** The turn's own messages follow one another, the first follows ``Cleared.parent_seq``; the answer follows
+the last of them, or the stored question that it answers again.
+
 **Status.** ``streaming`` while the turn runs. An answer is ``complete`` when it finished (also when the content filter
 ended it), ``incomplete`` when it was cut short: cancelled, failed, given up, or longer than the sink may hold. The
-turn's own messages are ``complete`` once there is an answer to them, whole or not, else ``incomplete``: the history
-shows such a question, a prompt can leave it out.
+turn's own messages are ``complete`` once there is an answer to them, whole or not, or when none was wanted, else
+``incomplete``: the history shows such a question, a prompt can leave it out.
 """
 
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from typing import Final, Literal
 from consumers.cassandra_sink.turns import HeldTurn
 from schemas.content import Content
 from schemas.events import FinishReason, Usage
-from schemas.messages import Message, Role
+from schemas.messages import Message, Role, ToolCall
 from schemas.ports import StoredMessage
 from schemas.tokens import Cancelled, Cleared, Failed, Finished
 
@@ -53,6 +56,20 @@ class MessageRow:
     prompt_tokens: int | None
     completion_tokens: int | None
     created_at_ms: int
+    written_us: int
+    parent_seq: int | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TitleRow:
+    """The part of a row of ``conversations`` that its first question gives; see ``titles.title_row``."""
+
+    tenant_id: str
+    user_id: str
+    conversation_id: str
+    auto_title: str
     written_us: int
 
 
@@ -100,7 +117,7 @@ def input_rows(turn: HeldTurn, cleared: Cleared, rank: Rank) -> tuple[MessageRow
     """The turn's own messages, in the order of the request."""
     status: Status = "streaming"
     if rank is not Rank.DRAFT:
-        status = "complete" if has_answer(turn) else "incomplete"
+        status = "complete" if has_answer(turn) or was_added(turn) else "incomplete"
     return tuple(
         MessageRow(
             conversation_id=cleared.conversation_id,
@@ -116,6 +133,9 @@ def input_rows(turn: HeldTurn, cleared: Cleared, rank: Rank) -> tuple[MessageRow
             completion_tokens=None,
             created_at_ms=cleared.submitted_at_ms,
             written_us=written_us(turn, cleared, rank),
+            parent_seq=cleared.parent_seq if index == 0 else cleared.message_seq + index - 1,
+            tool_calls=message.tool_calls,
+            tool_call_id=message.tool_call_id,
         )
         for index, message in enumerate(cleared.input)
     )
@@ -138,6 +158,7 @@ def answer_row(turn: HeldTurn, cleared: Cleared, rank: Rank) -> MessageRow:
         completion_tokens=usage.completion_tokens if usage else None,
         created_at_ms=turn.last_ms,
         written_us=written_us(turn, cleared, rank),
+        parent_seq=_question_seq(cleared),
     )
 
 
@@ -176,9 +197,16 @@ def stored_messages(rows: tuple[MessageRow, ...]) -> tuple[StoredMessage, ...]:
         StoredMessage(
             message_seq=row.message_seq,
             turn_id=row.turn_id,
-            message=Message(role=row.role, content=row.content, name=row.name),
+            message=Message(
+                role=row.role,
+                content=row.content,
+                name=row.name,
+                tool_calls=row.tool_calls,
+                tool_call_id=row.tool_call_id,
+            ),
             complete=row.status == "complete",
             created_at_ms=row.created_at_ms,
+            parent_seq=row.parent_seq,
         )
         for row in rows
     )
@@ -187,12 +215,27 @@ def stored_messages(rows: tuple[MessageRow, ...]) -> tuple[StoredMessage, ...]:
 def has_answer(turn: HeldTurn) -> bool:
     """Whether there is an answer to show: some text, or an end that says that no text is the answer."""
     terminal = turn.state.terminal
-    return turn.text_bytes > 0 or (isinstance(terminal, Finished) and terminal.finish_reason not in _CUT_SHORT)
+    if turn.text_bytes > 0:
+        return True
+    return isinstance(terminal, Finished) and terminal.finish_reason not in _CUT_SHORT and not was_added(turn)
+
+
+def was_added(turn: HeldTurn) -> bool:
+    """Whether the turn's messages were added without asking for an answer."""
+    cleared = turn.state.cleared
+    return cleared is not None and not cleared.wants_answer
 
 
 def written_us(turn: HeldTurn, cleared: Cleared, rank: Rank) -> int:
     """The cell timestamp of the turn's rows, in microseconds; the rule is in the module's docstring."""
     return cleared.submitted_at_ms * 1000 + _RANKS * turn.state.next_seq + rank
+
+
+def _question_seq(cleared: Cleared) -> int | None:
+    """The message that the answer follows."""
+    if cleared.answers_seq is not None:
+        return cleared.answers_seq
+    return answer_seq(cleared) - 1 if cleared.input else cleared.parent_seq
 
 
 def _usage(turn: HeldTurn) -> Usage | None:

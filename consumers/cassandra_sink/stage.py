@@ -27,14 +27,15 @@ from consumers.cassandra_sink.recovery import TurnRecovery
 from consumers.cassandra_sink.redis_contexts import RedisContexts
 from consumers.cassandra_sink.rows import (
     Rank,
+    TitleRow,
     answer_row,
     answer_seq,
     conversation_row,
-    has_answer,
     message_rows,
     stored_messages,
     turn_row,
 )
+from consumers.cassandra_sink.titles import title_row
 from consumers.cassandra_sink.turns import HeldTurn
 from schemas.errors import Retryable
 from schemas.ports import ActiveTurns, Cql, LogReader, Metrics, Outgoing, Producer, Received, TopicPartition
@@ -132,7 +133,7 @@ class PersistAnswers:
         final = (*ended, *given_up)
         messages = [row for turn in final for row in message_rows(*turn)]
         turns = [turn_row(turn, cleared) for turn, cleared, _ in ended]
-        await self._rows.write(messages, [conversation_row(*turn) for turn in final], turns)
+        await self._rows.write(messages, [conversation_row(*turn) for turn in final], turns, _titles(final))
         for row in messages:
             self._metrics.count("turnstream_messages_written_total", status=row.status)
 
@@ -142,15 +143,17 @@ class PersistAnswers:
         again = [(turn, cleared) for turn, cleared in drafts if turn.drafted_ms is not None]
         messages = [row for turn, cleared in first for row in message_rows(turn, cleared, Rank.DRAFT)]
         messages.extend(answer_row(turn, cleared, Rank.DRAFT) for turn, cleared in again)
-        await self._rows.write(messages, [conversation_row(turn, cleared, Rank.DRAFT) for turn, cleared in first])
+        shown = [(turn, cleared, Rank.DRAFT) for turn, cleared in first]
+        await self._rows.write(messages, [conversation_row(*turn) for turn in shown], (), _titles(shown))
         self._metrics.count("turnstream_messages_written_total", len(messages), status="streaming")
 
     async def _refresh(self, works: Sequence[_Work]) -> bool:
-        answered = [pair for work in works for pair in _cleared(work.plan.ended) if has_answer(pair[0])]
+        # Those without an answer too: the next turn comes after what the context shows as the newest message.
+        ended = [pair for work in works for pair in _cleared(work.plan.ended)]
         replayed = [cleared.conversation_id for work in works for _, cleared in _cleared(work.plan.replayed)]
-        if not answered and not replayed:
+        if not ended and not replayed:
             return True
-        updates = [_context_update(*pair) for pair in answered]
+        updates = [update for pair in ended if (update := _context_update(*pair)).messages]
         async with self._refreshing:
             # Debts first: a context that lacks an older message must not be extended as if it were whole.
             owed = {turns: turns.owed() for turns in self._partitions.values()}
@@ -232,6 +235,10 @@ def _distinct(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
 
 def _cleared(turns: Sequence[HeldTurn]) -> list[tuple[HeldTurn, Cleared]]:
     return [(turn, turn.state.cleared) for turn in turns if turn.state.cleared is not None]
+
+
+def _titles(turns: Sequence[tuple[HeldTurn, Cleared, Rank]]) -> list[TitleRow]:
+    return [row for _, cleared, _ in turns if (row := title_row(cleared)) is not None]
 
 
 def _context_update(turn: HeldTurn, cleared: Cleared) -> ContextUpdate:

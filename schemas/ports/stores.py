@@ -47,13 +47,18 @@ class ConversationDirectory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message of a conversation's history."""
+    """A message of a conversation's history.
+
+    ``parent_seq`` as in ``schemas.branches``. ``deleted``: its content is gone, its place in the tree is not.
+    """
 
     message_seq: int
     turn_id: str
     message: Message
     complete: bool
     created_at_ms: int
+    parent_seq: int | None = None
+    deleted: bool = False
 
 
 class History(Protocol):
@@ -61,6 +66,10 @@ class History(Protocol):
 
     async def recent(self, conversation_ids: Sequence[str], messages_max: int) -> Mapping[str, Sequence[StoredMessage]]:
         """The last ``messages_max`` final messages of each conversation, oldest first; no drafts. Raises Retryable."""
+        ...
+
+    async def older(self, places: Sequence[tuple[str, int]], messages_max: int) -> Sequence[Sequence[StoredMessage]]:
+        """Per (conversation id, ``message_seq``) the last final messages at or before it, as ``recent``."""
         ...
 
 

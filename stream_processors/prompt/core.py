@@ -1,7 +1,8 @@
 """Fit a prompt into a model's context. Pure.
 
-A prompt is, in this order: fixed sections (the operator's policy, then the client's system messages in force),
-as much of the newest history as fits, and the turn's own input, whole and last.
+A prompt is, in this order: fixed sections (the operator's policy, the turn's own instructions, then the client's
+system messages in force), as much of the newest history as fits, and the turn's own input, whole and last. The
+history is that of the turn's branch (``stream_processors.prompt.branching``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,11 @@ from schemas.events import Prompt, Turn, TurnAdmitted, TurnPrompted
 from schemas.messages import Message, Role
 from schemas.models import ModelCard
 from schemas.ports import StoredMessage
+from stream_processors.prompt.branching import Branch
 from stream_processors.token_counts import ANSWER_OVERHEAD_TOKENS, TokenCounter, message_tokens
 
 SYSTEM_ROLES: Final = frozenset({Role.SYSTEM, Role.DEVELOPER})
+ANSWERING_ROLES: Final = frozenset({Role.ASSISTANT, Role.TOOL})
 
 
 class PromptSettings(BaseModel):
@@ -31,6 +34,9 @@ class PromptSettings(BaseModel):
     system_messages: tuple[str, ...] = Field(default=(), description="The operator's policy, before everything else.")
     tokenizer_file: Path | None = Field(default=None, description="A tokenizer.json; None estimates tokens.")
     history_messages_max: int = Field(default=64, ge=1, description="Messages of history to consider.")
+    history_windows_max: int = Field(
+        default=8, ge=1, description="Reads of older messages for a branch that the newest ones do not show."
+    )
     completion_tokens_min: int = Field(default=16, ge=1, description="Refuse an input that leaves less for an answer.")
     context_ttl_s: int = Field(default=3_600, ge=1, description="Life of a rebuilt context; the sink renews it.")
     context_bytes_max: int = Field(default=524_288, ge=1, description="A larger context is not kept hot.")
@@ -94,11 +100,6 @@ class Selection:
     tokens: int
 
 
-def needs_history(turn: Turn) -> bool:
-    """Whether earlier messages of the turn's conversation are stored."""
-    return turn.stored and not turn.starts_conversation
-
-
 def policy_section(settings: PromptSettings) -> Section:
     """The operator's messages."""
     return Section(
@@ -106,19 +107,25 @@ def policy_section(settings: PromptSettings) -> Section:
     )
 
 
+def instructions_section(turn: Turn) -> Section:
+    """System text that counts for this turn alone."""
+    text = turn.instructions
+    return Section("instructions", () if text is None else (Message(role=Role.SYSTEM, content=text),))
+
+
 def build(
     event: TurnAdmitted,
     card: ModelCard,
-    history: Sequence[StoredMessage],
+    branch: Branch,
     *,
     policy: Section,
     completion_tokens_min: int,
     count: TokenCounter,
 ) -> TurnPrompted | Refusal:
-    """The turn with its prompt. ``history`` is oldest first and may reach beyond the turn; that part is ignored."""
-    earlier = [stored for stored in history if stored.message_seq < event.message_seq and was_exchanged(stored)]
+    """The turn with its prompt, and with the parent that its branch gave it if it is stored."""
+    earlier = [stored for stored in branch.messages if was_exchanged(stored)]
     parts = Parts(
-        sections=(policy, client_section(earlier, event.input)),
+        sections=(policy, instructions_section(event.turn), client_section(earlier, event.input)),
         history=[stored for stored in earlier if stored.message.role not in SYSTEM_ROLES],
         own=event.input,
     )
@@ -134,17 +141,17 @@ def build(
         message_seq=event.message_seq,
         limits=event.limits,
         prompt=prompt,
-        parent_seq=event.turn.parent_seq,
+        parent_seq=branch.parent_seq if event.turn.stored else None,
     )
 
 
 def was_exchanged(stored: StoredMessage) -> bool:
-    """Whether both sides know the message.
+    """Whether both sides know the message, and nobody has deleted it.
 
     An answer that was cut short was seen; a question that is not complete never got an answer, and whoever still
     wants one has asked again.
     """
-    return stored.complete or stored.message.role is Role.ASSISTANT
+    return not stored.deleted and (stored.complete or stored.message.role is Role.ASSISTANT)
 
 
 def room_for(max_tokens: int | None, card: ModelCard, completion_tokens_min: int) -> Room:
@@ -189,20 +196,32 @@ def fit(parts: Parts, room: Room, count: TokenCounter) -> Prompt | Refusal:
 def newest_turns(history: Sequence[StoredMessage], budget_tokens: int, count: TokenCounter) -> Selection:
     """The longest run of whole turns at the end of ``history`` (oldest first) within ``budget_tokens``.
 
-    A first turn that begins with an answer has lost its question to the limit of the history: it is left out.
+    A first one that begins with an answer has lost its question to the limit of the history: it is left out.
     """
-    turns = [[stored.message for stored in turn] for _, turn in groupby(history, key=lambda stored: stored.turn_id)]
-    if turns and turns[0][0].role is Role.ASSISTANT:
-        del turns[0]
+    rounds = exchanges(history)
+    if rounds and rounds[0][0].role in ANSWERING_ROLES:
+        del rounds[0]
     chosen: list[list[Message]] = []
     used = 0
-    for turn in reversed(turns):
-        tokens = sum(message_tokens(message, count) for message in turn)
+    for messages in reversed(rounds):
+        tokens = sum(message_tokens(message, count) for message in messages)
         if used + tokens > budget_tokens:
             break
-        chosen.append(turn)
+        chosen.append(messages)
         used += tokens
-    return Selection(tuple(message for turn in reversed(chosen) for message in turn), used)
+    return Selection(tuple(message for messages in reversed(chosen) for message in messages), used)
+
+
+def exchanges(history: Sequence[StoredMessage]) -> list[list[Message]]:
+    """``history`` by turns; an answer that was given again, in a turn of its own, stays with its question."""
+    rounds: list[list[Message]] = []
+    for _, turn in groupby(history, key=lambda stored: stored.turn_id):
+        messages = [stored.message for stored in turn]
+        if rounds and messages[0].role in ANSWERING_ROLES:
+            rounds[-1].extend(messages)
+        else:
+            rounds.append(messages)
+    return rounds
 
 
 def context_length_exceeded(context_tokens: int, prompt_tokens: int) -> Refusal:

@@ -5,13 +5,14 @@ from typing import Any
 
 import structlog
 
-from schemas.errors import Refusal, Retryable, model_not_found, storage_unavailable
+from schemas.errors import Refusal, Retryable, model_not_found
 from schemas.events import TurnAdmitted
 from schemas.models import ModelCard, by_id
 from schemas.ports import Emit, History, Metrics, Outcome, Received, StoredMessage
 from schemas.topics import TURNS_PROMPTED
 from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
 from stream_processors.prompt import core
+from stream_processors.prompt.branching import Branches, Found, needs_history
 from stream_processors.token_counts import TokenCounter
 from stream_processors.topology import PROMPT
 from stream_processors.well_formed import over_well_formed
@@ -42,6 +43,7 @@ class BuildPrompts:
         self._policy = core.policy_section(settings)
         self._contexts = contexts
         self._history = history
+        self._branches = Branches(history, settings.history_messages_max, settings.history_windows_max)
         self._count = count
         self._metrics = metrics
 
@@ -50,13 +52,14 @@ class BuildPrompts:
         return await over_well_formed(batch, self._outcomes)
 
     async def _outcomes(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
-        histories = await self._histories([received.event for received in batch])
-        outcomes = decide_each(batch, lambda received: self._decide(received.event, histories))
+        events = [received.event for received in batch]
+        found = await self._branches.find(events, await self._histories(events))
+        outcomes = decide_each(batch, lambda received: self._decide(received.event, found))
         count_refusals(self._metrics, outcomes)
         return outcomes
 
     async def _histories(self, events: Sequence[TurnAdmitted]) -> Histories:
-        asked = list({event.turn.conversation_id for event in events if core.needs_history(event.turn)})
+        asked = list({event.turn.conversation_id for event in events if needs_history(event.turn)})
         if not asked:
             return {}
         hot = await self._read_hot(asked)
@@ -102,17 +105,17 @@ class BuildPrompts:
         except Retryable as error:
             log.warning("prompt.rebuild_unpublished", conversations=len(histories), error=str(error))
 
-    def _decide(self, event: TurnAdmitted, histories: Histories) -> Sequence[Emit]:
-        card = self._cards.get(event.turn.model)
+    def _decide(self, event: TurnAdmitted, found: Mapping[str, Found]) -> Sequence[Emit]:
+        card = self._cards.get(event.served_model or event.turn.model)
         if card is None:
             return (refuse(event.turn, PROMPT.name, model_not_found(event.turn.model)),)
-        history = histories.get(event.turn.conversation_id) if core.needs_history(event.turn) else ()
-        if history is None:
-            return (refuse(event.turn, PROMPT.name, storage_unavailable(), event.limits),)
+        branch = found[event.turn.turn_id]
+        if isinstance(branch, Refusal):
+            return (refuse(event.turn, PROMPT.name, branch, event.limits),)
         prompted = core.build(
             event,
             card,
-            history,
+            branch,
             policy=self._policy,
             completion_tokens_min=self._settings.completion_tokens_min,
             count=self._count,

@@ -72,3 +72,12 @@ class MemoryHistory:
             conversation_id: self.stored.get(conversation_id, [])[-messages_max:]
             for conversation_id in conversation_ids
         }
+
+    async def older(self, places: Sequence[tuple[str, int]], messages_max: int) -> Sequence[Sequence[StoredMessage]]:
+        if self.down:
+            raise Retryable("the memory history is down")
+        self.reads += 1
+        return [
+            [stored for stored in self.stored.get(conversation_id, []) if stored.message_seq <= seq][-messages_max:]
+            for conversation_id, seq in places
+        ]

@@ -7,7 +7,7 @@ from itertools import islice
 from operator import attrgetter
 
 from consumers.cassandra_sink.ports import ContextUpdate
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow, stored_messages
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow, stored_messages
 from schemas.accounts import Account
 from schemas.errors import Retryable
 from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim
@@ -34,7 +34,7 @@ class LastWriteWins:
         self._key = tuple(key)
         self.rows: dict[tuple[object, ...], dict[str, Cell]] = {}
 
-    def write(self, row: MessageRow | ConversationRow | TurnRow) -> None:
+    def write(self, row: MessageRow | ConversationRow | TurnRow | TitleRow) -> None:
         key = tuple(getattr(row, name) for name in self._key)
         cells = self.rows.setdefault(key, {})
         for column in fields(row):
@@ -55,6 +55,7 @@ class MemoryRows:
         self._messages = LastWriteWins(_KEY_OF_MESSAGE)
         self._conversations = LastWriteWins(_KEY_OF_CONVERSATION)
         self._turns = LastWriteWins(_KEY_OF_TURN)
+        self._titles = LastWriteWins(_KEY_OF_CONVERSATION)
         self.failures_left = 0
         self.rows_before_failure = 0
         self.writes = 0
@@ -68,6 +69,7 @@ class MemoryRows:
         messages: Sequence[MessageRow],
         conversations: Sequence[ConversationRow],
         turns: Sequence[TurnRow] = (),
+        titles: Sequence[TitleRow] = (),
     ) -> None:
         if self.failures_left and (messages or conversations):
             self.failures_left -= 1
@@ -81,6 +83,8 @@ class MemoryRows:
             self._conversations.write(conversation)
         for turn in turns:
             self._turns.write(turn)
+        for title in titles:
+            self._titles.write(title)
 
     def messages(self) -> list[MessageRow]:
         """All message rows, by conversation and ``message_seq``; ``written_us`` is 0, since cells have their own."""
@@ -91,6 +95,10 @@ class MemoryRows:
     def conversations(self) -> list[ConversationRow]:
         rows = self._conversations.values()
         return [ConversationRow(**{**values, "written_us": 0}) for values in rows]  # type: ignore[arg-type]
+
+    def titles(self) -> dict[str, str]:
+        """The title of each conversation that gave itself one."""
+        return {str(row["conversation_id"]): str(row["auto_title"]) for row in self._titles.values()}
 
     def turns(self) -> list[TurnRow]:
         """All turn rows, by turn id."""

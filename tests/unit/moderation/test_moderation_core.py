@@ -1,9 +1,10 @@
 import pytest
 
 from schemas.errors import Malformed
-from schemas.events import Decision, InferenceRequested, ModerationDecided
+from schemas.events import Decision, InferenceRequested, ModerationDecided, UsageRecorded
 from schemas.ports import Verdict
-from schemas.tokens import Cleared, Refused
+from schemas.stream_state import INITIAL, advance
+from schemas.tokens import AttemptStarted, Cleared, Finished, Refused
 from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, TOKENS
 from stream_processors.moderation.core import decide, own_messages, own_texts, trace_id
 from tests.support.turn_events import (
@@ -55,6 +56,24 @@ def test_the_request_has_the_whole_prompt() -> None:
     request = emits(ALLOWED)[1][3]
     assert isinstance(request, InferenceRequested)
     assert len(request.prompt.messages) == 4
+
+
+def test_a_turn_that_wants_no_answer_ends_here_and_asks_no_model() -> None:
+    event = prompted(turn(stored=True, wants_answer=False), *OWN)
+    decided = decide(event, ALLOWED, policy_version="v", decided_at_ms=9, traceparent=None)
+    cleared, started, finished, verdict, usage = [emit.event for emit in decided]
+    state = INITIAL
+    for said in (cleared, started, finished):
+        assert isinstance(said, Cleared | AttemptStarted | Finished)
+        following = advance(state, said)
+        assert following is not state
+        state = following
+    assert isinstance(state.terminal, Finished)
+    assert state.cleared is not None
+    assert (state.cleared.input, state.cleared.wants_answer) == (OWN, False)
+    assert isinstance(verdict, ModerationDecided)
+    assert isinstance(usage, UsageRecorded)
+    assert (usage.usage.prompt_tokens, usage.usage.completion_tokens) == (0, 0)
 
 
 def test_a_blocked_turn_is_refused_without_telling_the_rule() -> None:

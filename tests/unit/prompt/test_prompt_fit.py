@@ -11,6 +11,7 @@ from schemas.events import Prompt, TurnPrompted
 from schemas.messages import Message, Role
 from schemas.models import ModelCard
 from schemas.ports import StoredMessage
+from stream_processors.prompt.branching import begin
 from stream_processors.prompt.core import (
     Parts,
     PromptSettings,
@@ -52,7 +53,14 @@ def built(
     history: Sequence[StoredMessage], *own: Message, message_seq: int = 1_000, policy: Section = NO_POLICY
 ) -> Prompt:
     event = admitted(turn(stored=True, starts_conversation=False), *own, message_seq=message_seq)
-    result = build(event, CARD, history, policy=policy, completion_tokens_min=5, count=estimate_tokens)
+    result = build(
+        event,
+        CARD,
+        begin(event, history, 64),
+        policy=policy,
+        completion_tokens_min=5,
+        count=estimate_tokens,
+    )
     assert isinstance(result, TurnPrompted)
     return result.prompt
 

@@ -182,6 +182,10 @@ def row(seq: int, status: str, content: str | None = "text") -> SimpleNamespace:
         content=content,
         status=status,
         created_at=created,
+        parent_seq=None,
+        tool_calls=None,
+        tool_call_id=None,
+        deleted_at=None,
     )
 
 

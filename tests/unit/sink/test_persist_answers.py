@@ -7,7 +7,7 @@ import pytest
 
 from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import ContextUpdate
-from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TurnRow
+from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow
 from consumers.cassandra_sink.stage import run_repayments
 from schemas.content import Content
 from schemas.errors import Retryable
@@ -53,8 +53,9 @@ async def test_persisted_names_the_answer_and_comes_after_rows_and_context() -> 
             messages: Sequence[MessageRow],
             conversations: Sequence[ConversationRow],
             turns: Sequence[TurnRow] = (),
+            titles: Sequence[TitleRow] = (),
         ) -> None:
-            await super().write(messages, conversations, turns)
+            await super().write(messages, conversations, turns, titles)
             steps.extend(row.status for row in messages if row.role is Role.ASSISTANT)
 
     class Contexts(MemoryContexts):
@@ -125,7 +126,8 @@ async def test_a_question_without_an_answer_stays_visible_but_incomplete(end: To
     sink.contexts.warm("c1")
     await sink.take(cleared(1), fence(1), end)
     assert sink.statuses() == [(Role.USER, "question 1.0", "incomplete")]
-    assert sink.contexts.seqs("c1") == []
+    (known,) = sink.contexts.hot["c1"].values()
+    assert not known.complete, "the next turn comes after it, no prompt shows it"
     assert len(sink.log.appended) == 1
 
 
@@ -222,10 +224,11 @@ async def test_a_forgotten_partition_is_not_revived_by_a_write_in_flight() -> No
             messages: Sequence[MessageRow],
             conversations: Sequence[ConversationRow],
             turns: Sequence[TurnRow] = (),
+            titles: Sequence[TitleRow] = (),
         ) -> None:
             started.set()
             await proceed.wait()
-            await super().write(messages, conversations, turns)
+            await super().write(messages, conversations, turns, titles)
 
     sink = Sink(rows=Rows())
     async with asyncio.TaskGroup() as group:
