@@ -15,6 +15,7 @@ Counter = Literal[
     "turnstream_refusals_total",
     "turnstream_tokens_total",
     "turnstream_fenced_attempts_total",
+    "turnstream_fallbacks_total",
     "turnstream_messages_written_total",
     "turnstream_turns_joined_total",
     "turnstream_streams_resumed_total",
@@ -24,6 +25,7 @@ Counter = Literal[
 Gauge = Literal[
     "turnstream_streams_open",
     "turnstream_turns_in_flight",
+    "turnstream_pool_breaker_open",
     "turnstream_assigned_partitions",
     "turnstream_loop_progress_timestamp_seconds",
     "turnstream_queue_seconds_predicted",
@@ -58,6 +60,7 @@ METRICS: Final[dict[str, Metric]] = {
     "turnstream_turns_total": Metric("Turns ended, by how they ended.", ("pool", "finish_reason")),
     "turnstream_refusals_total": Metric("Turns refused by a stage.", ("stage", "code")),
     "turnstream_tokens_total": Metric("Tokens generated or read in prompts.", ("pool", "kind")),
+    "turnstream_fallbacks_total": Metric("Turns that another pool answers, since theirs cannot begin.", ("pool", "to")),
     "turnstream_fenced_attempts_total": Metric("Attempts that found another owner or a terminal.", ("pool",)),
     "turnstream_messages_written_total": Metric("Rows written to the messages table.", ("status",)),
     "turnstream_turns_joined_total": Metric(
@@ -67,6 +70,7 @@ METRICS: Final[dict[str, Metric]] = {
     "turnstream_streams_fell_behind_total": Metric("Slow readers sent back to reading the log."),
     "turnstream_dependency_failures_total": Metric("Times that a stage went on without a dependency.", ("dependency",)),
     "turnstream_streams_open": Metric("Client streams open now."),
+    "turnstream_pool_breaker_open": Metric("1 while turns with a fallback go past the pool.", ("pool",)),
     "turnstream_turns_in_flight": Metric("Turns generating now.", ("pool",)),
     "turnstream_assigned_partitions": Metric("Partitions held by this member.", ("stage",)),
     "turnstream_loop_progress_timestamp_seconds": Metric("Unix time of the loop's last turn.", ("stage",)),

@@ -11,7 +11,7 @@ from pydantic import Field
 from schemas.content import Content
 from schemas.errors import Refusal
 from schemas.event import Event, unset
-from schemas.events import CHAT, NO_PARENT, Api, FinishReason, RateLimits, Usage, is_chat, is_wanted
+from schemas.events import CHAT, NO_PARENT, Api, FinishReason, RateLimits, Route, Usage, is_chat, is_wanted
 from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.messages import Message
 
@@ -54,6 +54,7 @@ class AttemptStarted(Event):
     turn_id: str
     attempt: int = Field(ge=1)
     owner: str
+    route: Route | None = Field(default=None, description="The model and pool that this attempt generates with.")
 
 
 class Delta(Event):

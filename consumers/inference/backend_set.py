@@ -52,15 +52,15 @@ class BackendSet:
         """See ``InferenceBackend.generate``."""
         server = self._choose()
         try:
+            choices_open = request.turn.generation.n
             async with aclosing(server.backend.generate(request, prefix)) as pieces:
-                while True:
+                while choices_open:
                     piece = await self._next(server, pieces)
                     server.health.hear(_now_s())
                     if piece.finish_reason is not None:
                         server.health.succeed()
+                        choices_open -= 1
                     yield piece
-                    if piece.finish_reason is not None:
-                        return
         except Retryable:
             server.health.fail(_now_s())
             _log.warning("server_failed", server=server.name, failures=server.health.failures)

@@ -5,25 +5,25 @@ continues what was accepted, and is the one writer until somebody fences higher.
 with ``schemas.stream_state.advance``; so does this stage, and so it knows what its own appends mean.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas import errors
+from consumers.inference.answer import Answer, Choice, answered_by
+from consumers.inference.pieces import Piece
 from schemas.content import Content
-from schemas.errors import ErrorBody, ErrorType, Malformed, Refusal
-from schemas.events import FinishReason, InferenceRequested, ModerationDecided, Prompt, Usage, UsageRecorded
+from schemas.errors import Refusal
+from schemas.events import FinishReason, InferenceRequested, ModerationDecided, Prompt, Route, Usage, UsageRecorded
 from schemas.ports import Generated, Verdict
-from schemas.stream_state import INITIAL, StreamState, advance
-from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished, Refused, TokenEvent
+from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished, Refused
+from schemas.topics import POOLS
 
-_FINISH_REASONS: Final = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
-
-
-class PrefixUnsupported(Malformed):
-    """The backend cannot continue an answer that has already begun."""
+_FINISH_REASONS: Final = {
+    "length": FinishReason.LENGTH,
+    "content_filter": FinishReason.CONTENT_FILTER,
+    "tool_calls": FinishReason.TOOL_CALLS,
+}
 
 
 class InferenceSettings(BaseModel):
@@ -38,6 +38,15 @@ class InferenceSettings(BaseModel):
     )
     outage_ms_max: int = Field(
         default=20_000, ge=0, description="Generations may fail for so long without a new token; then the turn does."
+    )
+    fallback_ms_max: int = Field(
+        default=2_000, ge=0, description="The same, while nothing was answered and another pool may answer instead."
+    )
+    breaker_failures: int = Field(
+        default=5, ge=1, description="Generations of a pool that fail in a row until its turns go to their fallbacks."
+    )
+    breaker_open_ms: int = Field(
+        default=5_000, ge=1, description="So long they go there at once; then one turn tries the pool again."
     )
     backoff_ms_min: int = Field(default=100, ge=1, description="First pause after the backend failed.")
     backoff_ms_max: int = Field(default=2_000, ge=1, description="Longest pause after the backend failed.")
@@ -61,43 +70,6 @@ class InferenceSettings(BaseModel):
     stand_backs_max: int = Field(default=150, ge=1, description="Such looks, while the other owner makes progress.")
 
 
-# --- what the log says ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A turn as the log has it: its state, the accepted text, and when it began and ended (Unix ms)."""
-
-    state: StreamState = INITIAL
-    text: str = ""
-    tokens: int = 0
-    first_token_at_ms: int | None = None
-    ended_at_ms: int | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether a terminal counted."""
-        return self.state.terminal is not None
-
-
-def fold(answer: Answer, event: TokenEvent, at_ms: int) -> Answer:
-    """The answer after ``event``, recorded at ``at_ms``. The same object if the event does not count."""
-    state = advance(answer.state, event)
-    if state is answer.state:
-        return answer
-    if isinstance(event, Delta):
-        first = at_ms if answer.first_token_at_ms is None else answer.first_token_at_ms
-        text = answer.text + event.content.text
-        return replace(answer, state=state, text=text, tokens=answer.tokens + event.tokens, first_token_at_ms=first)
-    ended = at_ms if state.terminal is not None and answer.state.terminal is None else answer.ended_at_ms
-    return replace(answer, state=state, ended_at_ms=ended)
-
-
-def next_attempt(answer: Answer, tried: int) -> int:
-    """The attempt to fence with: above every attempt that the log shows, and above those tried in this run."""
-    return max(answer.state.attempt, tried) + 1
-
-
 def looks_fresh(request: InferenceRequested, now_ms: int, settings: InferenceSettings) -> bool:
     """Whether the turn is so young that nobody can have begun and lost it: then prefill overlaps the fence."""
     return now_ms - request.turn.submitted_at_ms <= settings.overlap_age_ms_max
@@ -106,33 +78,40 @@ def looks_fresh(request: InferenceRequested, now_ms: int, settings: InferenceSet
 # --- what to append --------------------------------------------------------------------------------------
 
 
-def fence(turn_id: str, attempt: int, owner: str) -> AttemptStarted:
+def fence(turn_id: str, attempt: int, owner: str, route: Route) -> AttemptStarted:
     """The record that makes ``owner`` the one writer, if no higher attempt is there."""
-    return AttemptStarted(turn_id=turn_id, attempt=attempt, owner=owner)
+    return AttemptStarted(turn_id=turn_id, attempt=attempt, owner=owner, route=route)
 
 
-def delta(answer: Answer, turn_id: str, text: str, tokens: int) -> Delta:
-    """The next piece of an answer that the caller owns."""
+def deltas(answer: Answer, turn_id: str, pieces: Sequence[Piece]) -> tuple[Delta, ...]:
+    """The next deltas of an answer that the caller owns."""
     state = answer.state
-    return Delta(
-        turn_id=turn_id,
-        attempt=state.attempt,
-        owner=state.owner or "",
-        seq=state.next_seq,
-        content=Content(text),
-        tokens=tokens,
+    return tuple(
+        Delta(
+            turn_id=turn_id,
+            attempt=state.attempt,
+            owner=state.owner or "",
+            seq=seq,
+            content=Content(piece.text),
+            tokens=piece.tokens,
+            choice=piece.choice,
+            tool_calls=piece.calls,
+            logprobs=piece.logprobs,
+        )
+        for seq, piece in enumerate(pieces, start=state.next_seq)
     )
 
 
-def finished(answer: Answer, turn_id: str, reason: FinishReason, usage: Usage) -> Finished:
-    """The terminal of a complete answer that the caller owns."""
+def finished(answer: Answer, turn_id: str, reasons: Sequence[FinishReason], usage: Usage) -> Finished:
+    """The terminal of a complete answer that the caller owns, with the reason of each choice."""
     state = answer.state
     return Finished(
         turn_id=turn_id,
         attempt=state.attempt,
         owner=state.owner or "",
         seq=state.next_seq,
-        finish_reason=reason,
+        finish_reason=reasons[0],
+        choice_reasons=tuple(reasons) if len(reasons) > 1 else (),
         usage=usage,
     )
 
@@ -140,15 +119,6 @@ def finished(answer: Answer, turn_id: str, reason: FinishReason, usage: Usage) -
 def failed(answer: Answer, turn_id: str, refusal: Refusal) -> Failed:
     """The terminal of a turn that the caller owns and gives up."""
     return Failed(turn_id=turn_id, attempt=answer.state.attempt, owner=answer.state.owner, refusal=refusal)
-
-
-def unsent(answer: Answer, text: str, tokens: int, chars_max: int) -> tuple[str, int]:
-    """The next piece of ``text`` (the whole answer so far, which begins with the accepted text) and its tokens.
-
-    Merging is by backpressure: whatever came in while the last append was in flight is one piece, up to ``chars_max``.
-    """
-    start = len(answer.text)
-    return text[start : start + chars_max], max(0, tokens - answer.tokens)
 
 
 def pause_ms(in_flight: int, settings: InferenceSettings) -> float:
@@ -164,17 +134,31 @@ def with_budget(request: InferenceRequested, answer: Answer) -> InferenceRequest
     return request.model_copy(update={"prompt": request.prompt.model_copy(update={"max_tokens": left})})
 
 
-def policy_window(answer: Answer, text: str, settings: InferenceSettings) -> str:
-    """What moderation judges before ``text`` is appended: it, with the tail of the answer before it."""
-    return answer.text[-settings.policy_window_chars_max :] + text
-
-
 # --- how it ends -----------------------------------------------------------------------------------------
 
 
-def finish_reason(reported: str | None) -> FinishReason:
-    """The engine's own words, in ours; a reason that we do not know is a normal stop."""
-    return _FINISH_REASONS.get(reported or "", FinishReason.STOP)
+def finish_reason(reported: str | None, *, calls: bool = False) -> FinishReason:
+    """The engine's own words, in ours; a reason that we do not know is a normal stop.
+
+    Engines differ in what they say after a tool call that they were told to make; clients wait for the one reason.
+    """
+    reason = _FINISH_REASONS.get(reported or "", FinishReason.STOP)
+    return FinishReason.TOOL_CALLS if calls and reason is FinishReason.STOP else reason
+
+
+def finish_reasons(reported: Mapping[int, str], choices: Sequence[Choice], count: int) -> tuple[FinishReason, ...]:
+    """Why each of ``count`` choices ended."""
+    made_calls = [index < len(choices) and bool(choices[index].calls) for index in range(count)]
+    return tuple(finish_reason(reported.get(index), calls=calls) for index, calls in enumerate(made_calls))
+
+
+def handed_over(request: InferenceRequested) -> InferenceRequested | None:
+    """The request as the next of its fallbacks gets it; None when there is none."""
+    for index, route in enumerate(request.fallbacks):
+        if route.pool in POOLS:
+            rest = request.fallbacks[index + 1 :]
+            return request.model_copy(update={"pool": route.pool, "served_model": route.model, "fallbacks": rest})
+    return None
 
 
 def measure(prompt: Prompt, tokens_before: int, produced: Sequence[Generated], tokens: int) -> Usage:
@@ -197,7 +181,7 @@ def usage_recorded(request: InferenceRequested, answer: Answer) -> UsageRecorded
     if outcome is None or answer.ended_at_ms is None:
         return None
     reason, usage = outcome
-    turn, account = request.turn, request.account
+    turn, account, route = request.turn, request.account, answered_by(request, answer)
     first = answer.first_token_at_ms
     return UsageRecorded(
         turn_id=turn.turn_id,
@@ -206,8 +190,8 @@ def usage_recorded(request: InferenceRequested, answer: Answer) -> UsageRecorded
         user_id=account.user_id,
         key_id=account.key_id,
         plan=account.plan,
-        model=request.served_model or turn.model,
-        pool=request.pool,
+        model=route.model,
+        pool=route.pool,
         usage=usage,
         finish_reason=reason,
         attempt=answer.state.attempt,
@@ -249,26 +233,3 @@ def output_blocked(request: InferenceRequested, verdict: Verdict, policy: str, a
         policy_version=policy,
         decided_at_ms=at_ms,
     )
-
-
-# --- failures --------------------------------------------------------------------------------------------
-
-
-def deadline_exceeded() -> Refusal:
-    """504: nobody waits for this answer any more."""
-    body = ErrorBody(message="The answer was not complete in time.", type=ErrorType.SERVER, code="deadline_exceeded")
-    return Refusal(status=504, error=body)
-
-
-def upstream_unavailable() -> Refusal:
-    """503: the backend could not be reached within the allowed tries."""
-    return errors.unavailable("The model is not available at the moment.", code="upstream_unavailable", retry_after_s=5)
-
-
-def rejected(cause: Malformed) -> Refusal:
-    """502: the backend will never answer this request. The cause is not told: it may quote the prompt."""
-    if isinstance(cause, PrefixUnsupported):
-        message, code = "The model cannot continue an interrupted answer.", "continuation_unsupported"
-    else:
-        message, code = "The model rejected the request.", "upstream_rejected"
-    return Refusal(status=502, error=ErrorBody(message=message, type=ErrorType.SERVER, code=code))

@@ -4,18 +4,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from consumers.inference.core import Answer
+from consumers.inference.answer import Answer, Choice, with_choice
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
 from schemas.ports import Generated, InferenceBackend
 
 
 class Generation:
-    """The text of one generation as it grows: what ``answer`` had, and what the backend adds.
+    """The answer of one generation as it grows: what ``answer`` had, and what the backend adds.
 
-    ``text`` and ``tokens`` are totals of the whole answer. The backend is read in a task of ``group``, which waits
+    ``choices`` are totals of the whole answer. The backend is read in a task of ``group``, which waits
     while more than ``buffered_chars_max`` characters are not yet on the log. ``on_news`` is called whenever there
-    is more text, the end, or a failure. A failure of the backend is kept here and never raised into the group.
+    is more, the end, or a failure. A failure of the backend is kept here and never raised into the group.
     """
 
     def __init__(
@@ -28,32 +28,57 @@ class Generation:
         buffered_chars_max: int,
         on_news: Callable[[], None],
     ) -> None:
-        self.text = answer.text
-        self.tokens = self.tokens_before = answer.tokens
+        self.choices: tuple[Choice, ...] = answer.choices
+        self.reasons: dict[int, str] = {}
+        self.tokens_before = answer.tokens
         self.last: Generated | None = None
         self.failure: Retryable | Malformed | None = None
-        self._sent_chars = len(answer.text)
+        self._wanted = request.turn.generation.n
+        self._sent_chars = answer.chars
         self._buffered_chars_max = buffered_chars_max
         self._on_news = on_news
         self._room = asyncio.Event()
         self._task = group.create_task(self._run(backend.generate(request, answer.text)))
 
     @property
+    def tokens(self) -> int:
+        """Completion tokens of all choices."""
+        return sum(choice.tokens for choice in self.choices)
+
+    @property
+    def chars(self) -> int:
+        """Characters of all choices."""
+        return sum(choice.chars for choice in self.choices)
+
+    @property
     def ended(self) -> bool:
-        """Whether the backend said why it stopped."""
-        return self.last is not None and self.last.finish_reason is not None
+        """Whether the backend said of every choice why it stopped."""
+        return len(self.reasons) >= self._wanted
+
+    @property
+    def begun(self) -> bool:
+        """Whether the backend has said anything."""
+        return self.last is not None
+
+    def choice(self, index: int) -> Choice:
+        """The choice at ``index``, empty before its first piece."""
+        return self.choices[index] if index < len(self.choices) else Choice()
 
     def continues(self, answer: Answer) -> bool:
-        """Whether what is on the log is the beginning of this text, so that the rest may follow it."""
-        return self.text.startswith(answer.text)
+        """Whether what is on the log is the beginning of this answer, so that the rest may follow it."""
+        return all(choice.begins(self.choice(index)) for index, choice in enumerate(answer.choices))
+
+    def adds_to(self, answer: Answer) -> bool:
+        """Whether there is something for a client that ``answer`` lacks."""
+        return any(answer.choice(index).shows_less(choice) for index, choice in enumerate(self.choices))
 
     def has_news(self, answer: Answer) -> bool:
-        """Whether there is text that ``answer`` lacks, an end, or a failure."""
-        return len(self.text) > len(answer.text) or self.ended or self.failure is not None
+        """Whether there is something that ``answer`` lacks, an end, or a failure."""
+        return self.ended or self.failure is not None or self.adds_to(answer)
 
     def sent(self, answer: Answer) -> None:
         """The log now has ``answer``: make room for as much again."""
-        self._sent_chars = len(answer.text)
+        self._sent_chars = answer.chars
         self._room.set()
 
     async def close(self) -> None:
@@ -74,12 +99,14 @@ class Generation:
 
     async def _pump(self, pieces: AsyncGenerator[Generated, None]) -> None:
         async for piece in pieces:
-            self.text += piece.text
-            self.tokens += piece.tokens
+            grown = self.choice(piece.choice).add(piece.text, piece.tokens, piece.tool_calls, piece.logprobs)
+            self.choices = with_choice(self.choices, piece.choice, grown)
+            if piece.finish_reason is not None:
+                self.reasons[piece.choice] = piece.finish_reason
             self.last = piece
             self._on_news()
             if self.ended:
                 return
-            while len(self.text) - self._sent_chars > self._buffered_chars_max:
+            while self.chars - self._sent_chars > self._buffered_chars_max:
                 self._room.clear()
                 await self._room.wait()

@@ -12,7 +12,7 @@ from typing import Final
 import httpx2
 
 from consumers.inference import openai_chunks
-from consumers.inference.core import PrefixUnsupported
+from consumers.inference.failures import PrefixUnsupported
 from consumers.inference.pool import PoolSettings
 from consumers.inference.sse_lines import SseDecoder
 from schemas.errors import Malformed, Retryable

@@ -2,11 +2,23 @@
 
 import zlib
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Final
 
-from consumers.inference.core import Answer, InferenceSettings
+from consumers.inference.answer import Answer
+from consumers.inference.core import InferenceSettings
+from consumers.inference.failures import NotServed
+from schemas.errors import Malformed
 
 _DOUBLINGS_MAX: Final = 16
+
+
+class Reaction(Enum):
+    """What a turn does about a failed generation."""
+
+    TRY_AGAIN = auto()
+    GO_ELSEWHERE = auto()
+    GIVE_UP = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +32,8 @@ class Outage:
 
 def after_failure(outage: Outage | None, answer: Answer, now_s: float) -> Outage:
     """The outage with one more failure; a new one if the text has grown since the last."""
-    if outage is None or len(answer.text) > outage.accepted_chars:
-        return Outage(1, now_s, len(answer.text))
+    if outage is None or answer.chars > outage.accepted_chars:
+        return Outage(1, now_s, answer.chars)
     return replace(outage, failures=outage.failures + 1)
 
 
@@ -30,6 +42,34 @@ def gives_up(outage: Outage, generations: int, now_s: float, settings: Inference
     if generations >= settings.generations_per_turn_max:
         return True
     return outage.failures > 1 and (now_s - outage.since_s) * 1000 >= settings.outage_ms_max
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What decides, beside the failures: whether another pool may answer instead, and whether this one is down."""
+
+    fallback: bool
+    pool_down: bool
+    generations: int
+    now_s: float
+
+
+def react(outage: Outage, cause: Exception | None, around: Circumstances, settings: InferenceSettings) -> Reaction:
+    """What to do after a generation failed for ``cause``.
+
+    A turn that nobody has seen a token of goes to another pool, if it has one, when this one does not serve its model,
+    is known to be down, or has failed it for ``fallback_ms_max``. A rejection of the request itself is final.
+    """
+    if around.fallback and (isinstance(cause, NotServed) or (around.pool_down and not isinstance(cause, Malformed))):
+        return Reaction.GO_ELSEWHERE
+    if isinstance(cause, Malformed):
+        return Reaction.GIVE_UP
+    waited_ms = (around.now_s - outage.since_s) * 1000
+    if around.fallback and outage.failures > 1 and waited_ms >= settings.fallback_ms_max:
+        return Reaction.GO_ELSEWHERE
+    if gives_up(outage, around.generations, around.now_s, settings):
+        return Reaction.GO_ELSEWHERE if around.fallback else Reaction.GIVE_UP
+    return Reaction.TRY_AGAIN
 
 
 def pause_ms(outage: Outage, turn_id: str, settings: InferenceSettings) -> float:

@@ -6,13 +6,16 @@ from itertools import count
 
 import structlog
 
+from consumers.inference.answer import route_of
 from consumers.inference.backend_set import BackendSet
+from consumers.inference.breaker import PoolBreaker
 from consumers.inference.cancel_listener import CancelListener
 from consumers.inference.core import InferenceSettings
 from consumers.inference.openai_backend import OpenAiBackend
 from consumers.inference.pool import BackendKind, PoolSettings
 from consumers.inference.turn_log import TurnLog
-from consumers.inference.turn_run import TurnPorts, TurnRun
+from consumers.inference.turn_ports import TurnPorts
+from consumers.inference.turn_run import TurnRun
 from schemas import headers
 from schemas.events import InferenceRequested
 from schemas.ports import InferenceBackend, LogReader, Metrics, OutputPolicy, Producer, Received
@@ -21,9 +24,9 @@ _log = structlog.get_logger()
 
 
 class InferTurn:
-    """A ``KeyedProcess`` over ``inference.requests.<pool>.v1``.
+    """A ``KeyedProcess`` over ``inference.requests.<pool>.v1``, of one pool.
 
-    A call returns when the turn's terminal and bill are on the log.
+    A call returns when the turn's terminal and bill are on the log, or the turn is handed over to another pool.
     ``owner_id`` must be unique to this start of this process. When cancelled (partition taken away, shutdown) it
     closes the generation and writes nothing: another owner continues. Raises Retryable when the log fails.
     """
@@ -41,7 +44,8 @@ class InferTurn:
         owner_id: str,
         settings: InferenceSettings,
     ) -> None:
-        self._ports = TurnPorts(backend, policy, metrics, now_ms, lambda: self._in_flight, settings)
+        breaker = PoolBreaker(settings.breaker_failures, settings.breaker_open_ms / 1000)
+        self._ports = TurnPorts(backend, policy, metrics, now_ms, lambda: self._in_flight, breaker, settings)
         self._in_flight = 0
         self._producer = producer
         self._reader = reader
@@ -61,6 +65,7 @@ class InferTurn:
             reader=self._reader,
             turn=request.turn,
             owner=f"{self._owner_id}.{next(self._runs)}",
+            route=route_of(request),
             traceparent=received.traceparent,
             settings=self._ports.settings,
             now_ms=self._ports.now_ms,

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from consumers.inference import core
-from consumers.inference.core import Answer, InferenceSettings
+from consumers.inference.answer import Answer, fold, next_attempt
+from consumers.inference.core import InferenceSettings
 from schemas import ids, serde
 from schemas.errors import Malformed, OutcomeUnknown, Retryable
 from schemas.event import Event
-from schemas.events import Turn
+from schemas.events import Route, Turn
 from schemas.ports import LogReader, Outgoing, Producer, Record, TopicPartition
 from schemas.tokens import TokenEvent
 from schemas.topics import TOKENS, Topic
@@ -34,6 +35,7 @@ class TurnLog:
         reader: LogReader,
         turn: Turn,
         owner: str,
+        route: Route,
         traceparent: str | None,
         settings: InferenceSettings,
         now_ms: Callable[[], int],
@@ -43,6 +45,7 @@ class TurnLog:
         self._producer = producer
         self._reader = reader
         self._turn = turn
+        self._route = route
         self._traceparent = traceparent
         self._settings = settings
         self._now_ms = now_ms
@@ -93,7 +96,7 @@ class TurnLog:
         now = self._now_ms()
         await self._producer.append([*(self.outgoing(event, now) for event in events), *others])
         for event in events:
-            self.answer = core.fold(self.answer, event, now)
+            self.answer = fold(self.answer, event, now)
 
     def outgoing(self, event: TokenEvent, now_ms: int) -> Outgoing:
         """The record of a token event of this turn.
@@ -109,8 +112,8 @@ class TurnLog:
         return Outgoing(topic.name, key.encode(), serde.encode(event), headers, partition)
 
     async def _append_fence(self) -> int | None:
-        self._tried = core.next_attempt(self.answer, self._tried)
-        event = core.fence(self._turn.turn_id, self._tried, self.owner)
+        self._tried = next_attempt(self.answer, self._tried)
+        event = core.fence(self._turn.turn_id, self._tried, self.owner, self._route)
         try:
             return (await self._producer.append([self.outgoing(event, self._now_ms())]))[0]
         except OutcomeUnknown:
@@ -142,4 +145,4 @@ class TurnLog:
             # No reader counts what it cannot read, so neither does an owner.
             _log.warning("token_record_unreadable", partition=record.partition, offset=record.offset)
             return
-        self._verified = core.fold(self._verified, event, record.timestamp_ms)
+        self._verified = fold(self._verified, event, record.timestamp_ms)

@@ -6,35 +6,24 @@ again and believes the log.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import structlog
 
-from consumers.inference import core, turn_outcome
-from consumers.inference.core import InferenceSettings
+from consumers.inference import core, failures, turn_outcome
+from consumers.inference.answer import can_go_on, fold, handed_on
 from consumers.inference.generation import Generation
-from consumers.inference.outage import Outage, after_failure, gives_up, pause_ms
+from consumers.inference.outage import Circumstances, Outage, Reaction, after_failure, pause_ms, react
+from consumers.inference.pieces import unsent, verdict_on
+from consumers.inference.turn_clock import TurnClock
 from consumers.inference.turn_log import Displaced, TurnLog
-from schemas.errors import Malformed, OutcomeUnknown, Refusal, Retryable
-from schemas.events import Decision, FinishReason, InferenceRequested, ModerationDecided
-from schemas.ports import InferenceBackend, Metrics, OutputPolicy
+from consumers.inference.turn_ports import TurnPorts
+from schemas.errors import OutcomeUnknown, Refusal, Retryable
+from schemas.events import FinishReason, InferenceRequested, ModerationDecided
 from schemas.tokens import Terminal, TokenEvent
+from schemas.topics import INFERENCE_REQUESTS
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class TurnPorts:
-    """What every run of a process shares. ``in_flight`` says how many turns generate now."""
-
-    backend: InferenceBackend
-    policy: OutputPolicy
-    metrics: Metrics
-    now_ms: Callable[[], int]
-    in_flight: Callable[[], int]
-    settings: InferenceSettings
 
 
 class TurnRun:
@@ -46,20 +35,20 @@ class TurnRun:
         self._request = request
         self._turn = request.turn
         self._log = log
-        self._news = asyncio.Event()
-        self._hinted = False
+        self._clock = TurnClock(request.turn.deadline_ms - ports.now_ms())
         self._generation: Generation | None = None
         self._generations = 0
         self._outage: Outage | None = None
         self._blocked: ModerationDecided | None = None
+        # Where the turn goes when its pool cannot begin, and whether it went.
+        self._elsewhere = core.handed_over(request)
+        self._shut_out = False
+        self._gone = False
         self._verified_at_ms = 0
-        self._appended_at_s = 0.0
-        self._deadline_s = 0.0
 
     def on_hint(self) -> None:
         """Somebody says that the turn was cancelled."""
-        self._hinted = True
-        self._news.set()
+        self._clock.hint()
 
     async def run(self) -> None:
         """Bring the turn to its end. Raises Retryable."""
@@ -72,14 +61,15 @@ class TurnRun:
 
     async def _answer(self, group: asyncio.TaskGroup) -> None:
         now = self._ports.now_ms()
-        # From here on the monotonic clock counts: a step of the wall clock must not end a turn.
-        self._deadline_s = self._monotonic_s() + (self._turn.deadline_ms - now) / 1000
-        if self._left_ms() > 0 and core.looks_fresh(self._request, now, self._settings):
+        self._shut_out = self._elsewhere is not None and not self._ports.breaker.allows(self._clock.now_s)
+        if self._clock.left_ms > 0 and not self._shut_out and core.looks_fresh(self._request, now, self._settings):
             self._start(group)
         try:
             found_ended = await self._bring_to_its_end(group)
         finally:
             await self._close()
+        if self._gone:
+            return
         await self._bill()
         turn_outcome.report(self._log, self._request, self._ports.metrics, found_ended=found_ended)
 
@@ -89,7 +79,8 @@ class TurnRun:
             try:
                 await self._claim()
                 found_ended = self._log.answer.ended
-                while not self._log.answer.ended:
+                self._gone = handed_on(self._request, self._log.answer) and not found_ended
+                while not self._log.answer.ended and not self._gone:
                     await self._step(group)
             except Displaced:
                 self._blocked = None
@@ -105,54 +96,66 @@ class TurnRun:
 
     async def _step(self, group: asyncio.TaskGroup) -> None:
         answer, generation = self._log.answer, self._generation
-        if self._left_ms() <= 0:
-            await self._fail(core.deadline_exceeded())
-        elif self._hinted:
-            self._hinted = False
+        if self._clock.left_ms <= 0:
+            await self._fail(failures.deadline_exceeded())
+        elif self._clock.hinted:
+            self._clock.hinted = False
             await self._look()
         elif generation is None or not generation.continues(answer):
             await self._restart(group)
         elif not generation.has_news(answer):
-            await self._wait(self._left_ms(), until=generation)
-        elif len(generation.text) > len(answer.text) or generation.ended:
+            await self._wait_for(generation)
+        elif generation.adds_to(answer) or generation.ended:
             await self._send(generation)
         else:
             await self._recover(generation)
 
     async def _restart(self, group: asyncio.TaskGroup) -> None:
         await self._close()
-        if core.with_budget(self._request, self._log.answer) is None:
-            usage = core.measure(self._request.prompt, 0, (), self._log.answer.tokens)
-            await self._end(core.finished(self._log.answer, self._turn.turn_id, FinishReason.LENGTH, usage))
+        answer = self._log.answer
+        if not can_go_on(self._request, answer):
+            await self._fail(failures.rejected(failures.PrefixUnsupported("begun, and no text alone")))
+        elif core.with_budget(self._request, answer) is None:
+            usage = core.measure(self._request.prompt, 0, (), answer.tokens)
+            await self._end(core.finished(answer, self._turn.turn_id, (FinishReason.LENGTH,), usage))
+        elif self._shut_out and not answer.begun:
+            await self._go_elsewhere()
         elif self._generations >= self._settings.generations_per_turn_max:
-            await self._fail(core.upstream_unavailable())
+            await self._fail(failures.upstream_unavailable())
         else:
             self._start(group)
 
     async def _send(self, generation: Generation) -> None:
-        if not generation.ended and self._log.answer.state.next_seq > 0:
-            await self._coalesce()
+        if self._ports.breaker.open:
+            self._ports.metrics.gauge("turnstream_pool_breaker_open", 0, pool=self._request.pool)
+        self._ports.breaker.succeed()
+        if not generation.ended and self._log.answer.begun:
+            await self._clock.coalesce(core.pause_ms(self._ports.in_flight(), self._settings))
         if await self._verify_if_silent():
             return
         answer = self._log.answer
-        text, tokens = core.unsent(answer, generation.text, generation.tokens, self._settings.delta_chars_max)
-        verdict = self._ports.policy.judge_output(core.policy_window(answer, text, self._settings))
-        if verdict.decision is not Decision.ALLOWED:
+        pieces = unsent(answer, generation.choices, self._settings.delta_chars_max)
+        verdict = verdict_on(self._ports.policy, answer, pieces, self._settings.policy_window_chars_max)
+        if verdict is not None:
             version, now = self._ports.policy.version, self._ports.now_ms()
             self._blocked = core.output_blocked(self._request, verdict, version, now)
-            await self._finish(generation, FinishReason.CONTENT_FILTER, ())
+            filtered = (FinishReason.CONTENT_FILTER,) * self._turn.generation.n
+            await self._finish(generation, filtered, ())
             return
-        piece = (core.delta(answer, self._turn.turn_id, text, tokens),) if text else ()
-        if generation.ended and len(answer.text) + len(text) == len(generation.text):
-            reported = generation.last.finish_reason if generation.last else None
-            await self._finish(generation, core.finish_reason(reported), piece)
+        deltas = core.deltas(answer, self._turn.turn_id, pieces)
+        after = answer
+        for delta in deltas:
+            after = fold(after, delta, self._ports.now_ms())
+        if generation.ended and not generation.adds_to(after):
+            reasons = core.finish_reasons(generation.reasons, generation.choices, self._turn.generation.n)
+            await self._finish(generation, reasons, deltas)
         else:
-            await self._append(piece)
+            await self._append(deltas)
         generation.sent(self._log.answer)
 
     async def _recover(self, generation: Generation) -> None:
-        cause = generation.failure
-        outage = self._outage = after_failure(self._outage, self._log.answer, self._monotonic_s())
+        cause, now_s, breaker = generation.failure, self._clock.now_s, self._ports.breaker
+        outage = self._outage = after_failure(self._outage, self._log.answer, now_s)
         _log.warning(
             "generation_failed",
             turn_id=self._turn.turn_id,
@@ -161,12 +164,31 @@ class TurnRun:
             cause=type(cause).__name__,
         )
         await self._close()
-        if isinstance(cause, Malformed):
-            await self._fail(core.rejected(cause))
-        elif gives_up(outage, self._generations, self._monotonic_s(), self._settings):
-            await self._fail(core.upstream_unavailable())
-        else:
-            await self._wait(min(pause_ms(outage, self._turn.turn_id, self._settings), self._left_ms()))
+        if not generation.begun and isinstance(cause, Retryable | failures.NotServed):
+            breaker.fail(now_s)
+            self._ports.metrics.gauge("turnstream_pool_breaker_open", breaker.open, pool=self._request.pool)
+        movable = self._elsewhere is not None and not self._log.answer.begun
+        around = Circumstances(movable, breaker.open, self._generations, now_s)
+        match react(outage, cause, around, self._settings):
+            case Reaction.GO_ELSEWHERE:
+                await self._go_elsewhere()
+            case Reaction.GIVE_UP:
+                await self._fail(failures.refusal(cause))
+            case Reaction.TRY_AGAIN:
+                self._clock.listen()
+                await self._clock.wait(pause_ms(outage, self._turn.turn_id, self._settings))
+
+    async def _go_elsewhere(self) -> None:
+        """Give the turn to the next pool. If this is repeated, the fence there decides as it does here."""
+        if self._elsewhere is None or await self._verify_if_silent():
+            return
+        topic = INFERENCE_REQUESTS[self._elsewhere.pool]
+        record = self._log.record(topic, self._turn.conversation_id, self._elsewhere)
+        await self._log.append((), (record,))
+        self._gone = True
+        pool, to = self._request.pool, self._elsewhere.pool
+        self._ports.metrics.count("turnstream_fallbacks_total", pool=pool, to=to)
+        _log.warning("turn_handed_over", turn_id=self._turn.turn_id, pool=pool, to=to)
 
     # --- the generation ------------------------------------------------------------------------------------
 
@@ -180,7 +202,7 @@ class TurnRun:
             request=request,
             answer=answer,
             buffered_chars_max=self._settings.buffered_chars_max,
-            on_news=self._news.set,
+            on_news=self._clock.wake,
         )
 
     async def _close(self) -> None:
@@ -188,29 +210,10 @@ class TurnRun:
             await self._generation.close()
             self._generation = None
 
-    async def _wait(self, wait_ms: float, until: Generation | None = None) -> None:
-        """Sleep until news, a hint or ``wait_ms``."""
-        self._news.clear()
-        if self._hinted or (until is not None and until.has_news(self._log.answer)):
-            return
-        try:
-            async with asyncio.timeout(max(0.0, wait_ms) / 1000):
-                await self._news.wait()
-        except TimeoutError:
-            return
-
-    def _left_ms(self) -> float:
-        return (self._deadline_s - self._monotonic_s()) * 1000
-
-    @staticmethod
-    def _monotonic_s() -> float:
-        return asyncio.get_running_loop().time()
-
-    async def _coalesce(self) -> None:
-        pause_s = core.pause_ms(self._ports.in_flight(), self._settings) / 1000
-        rest_s = self._appended_at_s + pause_s - self._monotonic_s()
-        if rest_s > 0:
-            await asyncio.sleep(rest_s)
+    async def _wait_for(self, generation: Generation) -> None:
+        self._clock.listen()
+        if not generation.has_news(self._log.answer):
+            await self._clock.wait(self._clock.left_ms)
 
     # --- the log ---------------------------------------------------------------------------------------------
 
@@ -261,15 +264,17 @@ class TurnRun:
                 await self._claim()
             return
         self._verified_at_ms = started
-        self._appended_at_s = self._monotonic_s()
+        self._clock.appended()
 
-    async def _finish(self, generation: Generation, reason: FinishReason, piece: tuple[TokenEvent, ...]) -> None:
+    async def _finish(
+        self, generation: Generation, reasons: tuple[FinishReason, ...], piece: tuple[TokenEvent, ...]
+    ) -> None:
         last = () if generation.last is None else (generation.last,)
         usage = core.measure(self._request.prompt, generation.tokens_before, last, generation.tokens)
         after = self._log.answer
         for event in piece:
-            after = core.fold(after, event, self._ports.now_ms())
-        await self._end(core.finished(after, self._turn.turn_id, reason, usage), piece)
+            after = fold(after, event, self._ports.now_ms())
+        await self._end(core.finished(after, self._turn.turn_id, reasons, usage), piece)
 
     async def _fail(self, refusal: Refusal) -> None:
         await self._close()

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from consumers.inference.answer import Answer, fold
 from consumers.inference.cancel_listener import CancelListener
-from consumers.inference.core import Answer, InferenceSettings, fold
+from consumers.inference.core import InferenceSettings
 from consumers.inference.stage import InferTurn
 from schemas import ids, serde
 from schemas.accounts import Account

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from consumers.inference.core import InferenceSettings, PrefixUnsupported
+from consumers.inference.core import InferenceSettings
+from consumers.inference.failures import PrefixUnsupported
 from schemas import headers, serde
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.inference.core import Answer, InferenceSettings
+from consumers.inference.answer import Answer, Choice
+from consumers.inference.core import InferenceSettings
 from consumers.inference.outage import Outage, after_failure, gives_up, pause_ms
 from schemas.tokens import Failed
 from tests.unit.inference.inference_fakes import SETTINGS, TURN_ID, FakeBackend, World, receive
@@ -46,9 +47,9 @@ def test_pauses_are_bounded(failures: int) -> None:
 
 
 def test_an_answer_that_grows_begins_a_new_outage() -> None:
-    first = after_failure(None, Answer(text="ab"), 1)
-    assert after_failure(first, Answer(text="ab"), 9) == Outage(2, 1, 2)
-    assert after_failure(first, Answer(text="abc"), 9) == Outage(1, 9, 3)
+    first = after_failure(None, Answer(choices=(Choice("ab"),)), 1)
+    assert after_failure(first, Answer(choices=(Choice("ab"),)), 9) == Outage(2, 1, 2)
+    assert after_failure(first, Answer(choices=(Choice("abc"),)), 9) == Outage(1, 9, 3)
 
 
 async def test_a_long_answer_on_a_flaky_server_does_not_fail() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.inference import core
+from consumers.inference import failures
 from consumers.inference.core import InferenceSettings
 from schemas.content import Content
 from schemas.errors import Retryable
@@ -195,7 +195,7 @@ def test_several_owners_at_once_write_one_answer(faults: dict[int, bool], late: 
 
 async def test_a_turn_refused_before_costs_nothing() -> None:
     world = World()
-    refusal = core.upstream_unavailable()
+    refusal = failures.upstream_unavailable()
     world.log.write_token(Refused(turn_id=TURN_ID, stage="moderation", refusal=refusal))
     await world.stage()(receive())
     assert world.log.bills() == []

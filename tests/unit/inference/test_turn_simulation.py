@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from consumers.inference import core
+from consumers.inference.answer import Answer, fold
 from consumers.inference.turn_log import TurnLog
 from schemas.errors import OutcomeUnknown
 from schemas.ports import Outgoing
@@ -61,12 +61,12 @@ async def append_and_hope(
         await append(log, events, others)
     except OutcomeUnknown:
         for event in events:
-            log.answer = core.fold(log.answer, event, 0)
+            log.answer = fold(log.answer, event, 0)
 
 
 async def read_nothing_back(log: TurnLog, _stop: int) -> None:
     """Who fenced believes that nothing was there before."""
-    log.answer = core.Answer(StreamState(attempt=log._tried, owner=log.owner))
+    log.answer = Answer(StreamState(attempt=log._tried, owner=log.owner))
 
 
 MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

@@ -1,0 +1,21 @@
+"""What every run of a turn in one process shares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consumers.inference.breaker import PoolBreaker
+from consumers.inference.core import InferenceSettings
+from schemas.ports import InferenceBackend, Metrics, OutputPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class TurnPorts:
+    """The ports, clock and limits of the turns of one pool. ``in_flight`` says how many of them generate now."""
+
+    backend: InferenceBackend
+    policy: OutputPolicy
+    metrics: Metrics
+    now_ms: Callable[[], int]
+    in_flight: Callable[[], int]
+    breaker: PoolBreaker
+    settings: InferenceSettings
