@@ -23,6 +23,11 @@ class ApiKeyCredential(Event):
     kind: Literal["api_key"] = "api_key"
     key_hash: str = Field(pattern="^[0-9a-f]{64}$", description="HMAC-SHA-256 of the key under the server's pepper.")
 
+    @property
+    def name(self) -> str:
+        """What tells this credential from every other one, of either kind."""
+        return self.key_hash
+
 
 class SessionCredential(Event):
     """The claims of an access token that the edge has verified; the token itself stays there."""
@@ -32,6 +37,11 @@ class SessionCredential(Event):
     user_id: str
     session_id: str
     expires_at_ms: int = Field(ge=0, description="Unix milliseconds.")
+
+    @property
+    def name(self) -> str:
+        """The session, whichever of its tokens it was."""
+        return self.session_id
 
 
 Credential = Annotated[ApiKeyCredential | SessionCredential, Field(discriminator="kind")]
@@ -57,6 +67,17 @@ class Account(Event):
     roles: tuple[AccountRole, ...] = Field(default=(), exclude_if=unset)
     models: tuple[str, ...] | None = None
     limits: KeyLimits | None = None
+    expires_at_ms: int | None = Field(
+        default=None, exclude_if=unset, description="Unix milliseconds from which the key passes no more."
+    )
+
+    def has_expired(self, now_ms: int) -> bool:
+        """Whether the key passes no more at ``now_ms``, in Unix milliseconds."""
+        return self.expires_at_ms is not None and self.expires_at_ms <= now_ms
+
+    def may_ask(self, model: str) -> bool:
+        """Whether the key is not confined to other models; the plan has its own say."""
+        return self.models is None or model in self.models
 
 
 class AccountChanged(Event):
@@ -74,3 +95,9 @@ class AccountChanged(Event):
     access_lost: bool
     reason: str = Field(description="For operators and the client's error: revoked, expired, logged_out, suspended ...")
     changed_at_ms: int = Field(ge=0)
+
+    def concerns(self, account: Account) -> bool:
+        """Whether what is known of ``account`` does not hold any more."""
+        if (account.tenant_id, account.user_id) != (self.tenant_id, self.user_id):
+            return False
+        return self.subject == "user" or account.key_id == self.subject_id

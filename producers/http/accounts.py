@@ -1,43 +1,70 @@
-"""Accounts by key hash, remembered for a moment."""
+"""Accounts by the credential that proves them, remembered for a moment."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 from producers.http.refused import RequestRefused
 from producers.ingest.core import IngestSettings
-from schemas.accounts import Account, ApiKeyCredential, Credential
+from schemas.accounts import Account, AccountChanged, Credential
 from schemas.errors import invalid_api_key
-from schemas.ports import KeyDirectory
+from schemas.ports import AccountDirectory
 
 
 class Accounts:
-    """A bounded cache over the key directory.
+    """A bounded cache over the account directory.
 
     Unknown keys are remembered too, so that a flood of them does not reach the store. An answer is at most
     ``key_cache_seconds`` old; the entry that was used longest ago leaves first.
     """
 
-    def __init__(self, keys: KeyDirectory, settings: IngestSettings, monotonic_s: Callable[[], float]) -> None:
-        self._keys = keys
+    def __init__(
+        self,
+        directory: AccountDirectory,
+        settings: IngestSettings,
+        monotonic_s: Callable[[], float],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._directory = directory
         self._settings = settings
         self._monotonic_s = monotonic_s
+        self._now_ms = now_ms
         self._cached: OrderedDict[str, tuple[float, Account | None]] = OrderedDict()
+        self._changes_heard = 0
 
     async def resolve(self, credential: Credential) -> Account:
-        """The account of an active key. Raises RequestRefused (401) for any other, Retryable from the store."""
-        account = await self._find(credential.key_hash) if isinstance(credential, ApiKeyCredential) else None
+        """The account of an active key or session. Raises RequestRefused (401) for others, Retryable from the store."""
+        account = await self.find(credential)
         if account is None:
             raise RequestRefused(invalid_api_key())
         return account
 
-    async def _find(self, key_hash: str) -> Account | None:
-        expires_s, account = self._cached.get(key_hash, (float("-inf"), None))
+    async def find(self, credential: Credential) -> Account | None:
+        """The same, with None for what does not pass. Raises Retryable."""
+        expires_s, account = self._cached.get(credential.name, (float("-inf"), None))
         if self._monotonic_s() < expires_s:
-            self._cached.move_to_end(key_hash)
-            return account
-        found = (await self._keys.accounts((key_hash,))).get(key_hash)
-        self._cached[key_hash] = (self._monotonic_s() + self._settings.key_cache_seconds, found)
-        self._cached.move_to_end(key_hash)
+            self._cached.move_to_end(credential.name)
+        else:
+            account = await self._ask(credential)
+        return None if account is None or account.has_expired(self._now_ms()) else account
+
+    def hear(self, change: AccountChanged) -> None:
+        """Forget what ``change`` says does not hold any more."""
+        self._changes_heard += 1
+        concerned = [
+            name for name, (_, account) in self._cached.items() if account is not None and change.concerns(account)
+        ]
+        for name in concerned:
+            del self._cached[name]
+
+    async def _ask(self, credential: Credential) -> Account | None:
+        while True:
+            asked_s, heard = self._monotonic_s(), self._changes_heard
+            account = (await self._directory.accounts((credential,))).get(credential.name)
+            # What was read before a change must not be believed after it.
+            if heard == self._changes_heard:
+                break
+        self._cached[credential.name] = (asked_s + self._settings.key_cache_seconds, account)
+        self._cached.move_to_end(credential.name)
         if len(self._cached) > self._settings.key_cache_entries_max:
             self._cached.popitem(last=False)
-        return found
+        return account

@@ -8,10 +8,10 @@ from starlette.types import Receive, Send
 
 from schemas.events import Turn
 from schemas.ports import (
+    AccountDirectory,
     AnswerReader,
     AnswerReaders,
     ConversationDirectory,
-    KeyDirectory,
     Metrics,
     Producer,
     StoredAnswer,
@@ -98,7 +98,7 @@ class IngestPorts:
     canceller: Canceller
     claims: TurnClaims
     stored: StoredAnswers
-    keys: KeyDirectory
+    accounts: AccountDirectory
     conversations: ConversationDirectory
     pages: MessagePages
     metrics: Metrics

@@ -47,7 +47,7 @@ class Ingest:
         self._settings = settings
         self._pepper = pepper
         self._admission = admission
-        self._accounts = Accounts(ports.keys, settings, ports.monotonic_s)
+        self._accounts = Accounts(ports.accounts, settings, ports.monotonic_s, ports.now_ms)
         self._submitter = Submitter(ports, settings, admission.forecast)
         self._once = OnceOnly(ports, settings, self._submitter, KeyHasher(pepper))
         self._resumer = Resumer(ports, settings, cursor_key=cursor_key(pepper), tokens_partitions=tokens_partitions)

@@ -9,12 +9,12 @@ from schemas.ports.inference import Generated, InferenceBackend, OutputPolicy, V
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
 from schemas.ports.stores import (
+    AccountDirectory,
     ActiveTurns,
     ConversationDirectory,
     Cql,
     Grant,
     History,
-    KeyDirectory,
     Owner,
     Quota,
     Reservation,
@@ -27,6 +27,7 @@ from schemas.ports.stores import (
 from schemas.ports.telemetry import Metrics
 
 __all__ = [
+    "AccountDirectory",
     "ActiveTurns",
     "AnswerReader",
     "AnswerReaders",
@@ -39,7 +40,6 @@ __all__ = [
     "GroupConsumer",
     "History",
     "InferenceBackend",
-    "KeyDirectory",
     "KeyedProcess",
     "LogReader",
     "LogSink",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from schemas.accounts import Account
+from schemas.accounts import Account, Credential
 from schemas.events import FinishReason, RateLimits, Usage
 from schemas.messages import Message
 
@@ -17,11 +17,15 @@ class Cql(Protocol):
         ...
 
 
-class KeyDirectory(Protocol):
-    """API keys by their hash."""
+class AccountDirectory(Protocol):
+    """Accounts by what proves them."""
 
-    async def accounts(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
-        """The accounts of the active keys among ``key_hashes``; others are absent. Raises Retryable."""
+    async def accounts(self, credentials: Sequence[Credential]) -> Mapping[str, Account]:
+        """The accounts of the active keys and sessions among ``credentials``, by ``Credential.name``.
+
+        Absent are those that are unknown, revoked or ended, and those of a suspended user. Whether a key has expired
+        is the caller's to see, who knows the time. Raises Retryable.
+        """
         ...
 
 

@@ -5,42 +5,52 @@ Only what exists is remembered: a key or a conversation that was just created is
 
 from collections.abc import Callable, Mapping, Sequence
 
-from schemas.accounts import Account
-from schemas.ports import ConversationDirectory, KeyDirectory, Owner
+from schemas.accounts import Account, AccountChanged, Credential
+from schemas.ports import AccountDirectory, ConversationDirectory, Owner
 from stream_processors.auth.core import AuthSettings
 from stream_processors.auth.ttl_cache import TtlCache
 
 
-class CachedKeys:
-    """A ``KeyDirectory`` in front of another; an account is at most ``key_cache_s`` old.
+class CachedAccounts:
+    """An ``AccountDirectory`` in front of another; an account is at most ``key_cache_s`` old.
 
     For when the other does not answer, what it said in the last ``key_stale_s_max`` seconds is remembered as well:
-    known users go on, and a key that was revoked meanwhile passes that long.
+    known users go on, and a key that was revoked meanwhile passes that long, unless its change was heard.
     """
 
-    def __init__(self, directory: KeyDirectory, settings: AuthSettings, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, directory: AccountDirectory, settings: AuthSettings, monotonic_s: Callable[[], float]) -> None:
         self._directory = directory
         self._cache = TtlCache[str, Account](settings.key_cache_s, settings.key_cache_entries_max)
         self._stale = TtlCache[str, Account](settings.key_stale_s_max, settings.key_cache_entries_max)
         self._monotonic_s = monotonic_s
+        self._changes_heard = 0
 
-    async def accounts(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
-        """As ``KeyDirectory.accounts``."""
-        found = self._cache.get(key_hashes, self._monotonic_s())
-        missing = [key_hash for key_hash in key_hashes if key_hash not in found]
+    async def accounts(self, credentials: Sequence[Credential]) -> Mapping[str, Account]:
+        """As ``AccountDirectory.accounts``."""
+        by_name = {credential.name: credential for credential in credentials}
+        found = self._cache.get(by_name, self._monotonic_s())
+        missing = [credential for name, credential in by_name.items() if name not in found]
         if missing:
             # The age of an answer counts from before the question.
-            asked_s = self._monotonic_s()
+            asked_s, heard = self._monotonic_s(), self._changes_heard
             answers = await self._directory.accounts(missing)
-            self._cache.put(answers, asked_s)
-            self._stale.put(answers, asked_s)
-            self._stale.drop(key_hash for key_hash in missing if key_hash not in answers)
+            # What was read before a change must not be kept after it.
+            if heard == self._changes_heard:
+                self._cache.put(answers, asked_s)
+                self._stale.put(answers, asked_s)
+            self._stale.drop(credential.name for credential in missing if credential.name not in answers)
             found.update(answers)
         return found
 
-    def last_known(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
+    def last_known(self, credentials: Sequence[Credential]) -> Mapping[str, Account]:
         """The accounts that ``accounts`` gave in the last ``key_stale_s_max`` seconds."""
-        return self._stale.get(key_hashes, self._monotonic_s())
+        return self._stale.get((credential.name for credential in credentials), self._monotonic_s())
+
+    def hear(self, change: AccountChanged) -> None:
+        """Forget what ``change`` says does not hold any more."""
+        self._changes_heard += 1
+        for cache in (self._cache, self._stale):
+            cache.drop([name for name, account in cache.items() if change.concerns(account)])
 
 
 class CachedConversations:

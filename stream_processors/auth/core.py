@@ -83,17 +83,17 @@ class Permit:
 
 
 def permit(turn: Turn, account: Account | None, entitlements: Entitlements) -> Permit | Refusal:
-    """Whether the key is known and its plan includes the model.
+    """Whether the key is known, had not expired when the turn was submitted, and may ask the model by itself and plan.
 
     An unknown model and one outside the plan get the same answer: names of private models do not leak.
     """
-    if account is None:
+    if account is None or account.has_expired(turn.submitted_at_ms):
         return invalid_api_key()
     models = entitlements.models.get(account.plan)
     if not models:
         return _plan_without_models()
     card = entitlements.cards.get(turn.model)
-    if card is None or card.id not in models:
+    if card is None or card.id not in models or not account.may_ask(card.id):
         return model_not_found(turn.model)
     return Permit(account, card.pool)
 

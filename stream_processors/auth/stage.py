@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import structlog
 
-from schemas.accounts import Account, ApiKeyCredential
+from schemas.accounts import Account
 from schemas.errors import Refusal, Retryable, storage_unavailable
 from schemas.events import Turn, TurnSubmitted
 from schemas.models import ModelCard
 from schemas.ports import ConversationDirectory, Emit, Metrics, Outcome, Owner, Received
 from schemas.topics import TURNS_AUTHORIZED
 from stream_processors.auth import core
-from stream_processors.auth.caching import CachedKeys
+from stream_processors.auth.caching import CachedAccounts
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.bounded_gather import gather_bounded
 from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
@@ -45,7 +45,7 @@ class Authorize:
         settings: core.AuthSettings,
         catalogue: tuple[ModelCard, ...],
         *,
-        keys: CachedKeys,
+        accounts: CachedAccounts,
         conversations: ConversationDirectory,
         running: RunningTurns,
         metrics: Metrics,
@@ -53,7 +53,7 @@ class Authorize:
         self._epoch = settings.epoch
         self._in_flight_max = settings.statements_in_flight_max
         self._entitlements = core.Entitlements.of(settings, catalogue)
-        self._keys = keys
+        self._accounts = accounts
         self._conversations = conversations
         self._running = running
         self._metrics = metrics
@@ -79,13 +79,13 @@ class Authorize:
 
     async def _verdicts(self, batch: Sequence[Received[Any]]) -> Sequence[Verdict]:
         events: list[TurnSubmitted] = [received.event for received in batch]
-        key_hashes = list({_key_hash(event) for event in events})
+        credentials = [event.credential for event in events]
         try:
-            accounts, unknown = await self._keys.accounts(key_hashes), None
+            accounts, unknown = await self._accounts.accounts(credentials), None
         except Retryable as error:
-            accounts, unknown = self._keys.last_known(key_hashes), storage_unavailable()
-            self._note_outage("keys", error)
-        return [self._permit(event, accounts.get(_key_hash(event)), unknown) for event in events]
+            accounts, unknown = self._accounts.last_known(credentials), storage_unavailable()
+            self._note_outage("accounts", error)
+        return [self._permit(event, accounts.get(event.credential.name), unknown) for event in events]
 
     def _permit(self, event: TurnSubmitted, account: Account | None, unknown: Refusal | None) -> Verdict:
         if account is None and unknown is not None:
@@ -156,7 +156,3 @@ class Authorize:
     def _note_outage(self, asked: str, error: Retryable) -> None:
         self._metrics.count("turnstream_dependency_failures_total", dependency="cassandra")
         _LOG.warning("auth.store_unavailable", asked=asked, error=str(error))
-
-
-def _key_hash(event: TurnSubmitted) -> str:
-    return event.credential.key_hash if isinstance(event.credential, ApiKeyCredential) else ""

@@ -1,6 +1,6 @@
 """A bounded map whose entries expire."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -38,6 +38,10 @@ class TtlCache(Generic[K, V]):
             self._entries[key] = (now_s + self._ttl_s, value)
         while len(self._entries) > self._entries_max:
             del self._entries[next(iter(self._entries))]
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """All entries, stale ones too."""
+        return ((key, value) for key, (_, value) in self._entries.items())
 
     def drop(self, keys: Iterable[K]) -> None:
         """Forget the values of ``keys``."""

@@ -20,6 +20,7 @@ import httpx2
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
+from producers.accounts.ports import ApiKeyRow
 from producers.http.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from tests.support.topic_scan import LogRecord, read_topics
 from turnstream.local_stack.parts import PartState
@@ -29,7 +30,7 @@ from turnstream.local_stack.processes import PROCESSES, OurProcess, replicated
 from turnstream.local_stack.restart import RestartPolicy
 from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
-from turnstream.stores.api_keys import ApiKeyRow, create_key_row
+from turnstream.stores.api_keys import create_key_row
 from turnstream.stores.cassandra import CassandraSettings, open_session
 
 MODEL: Final = "turnstream-fast"

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow, stored_messages
-from schemas.accounts import Account
+from schemas.accounts import Account, Credential
 from schemas.errors import Retryable
 from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim
 from schemas.stream_state import INITIAL, StreamState
@@ -181,16 +181,16 @@ class MemoryContexts:
 
 
 @dataclass
-class MemoryKeyDirectory:
-    """``KeyDirectory`` over a dictionary from key hash to account."""
+class MemoryAccountDirectory:
+    """``AccountDirectory`` over a dictionary from the names of credentials (key hashes, session ids) to accounts."""
 
     keys: dict[str, Account] = field(default_factory=dict)
     down: bool = False
 
-    async def accounts(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
+    async def accounts(self, credentials: Sequence[Credential]) -> Mapping[str, Account]:
         if self.down:
-            raise Retryable("the memory key directory is down")
-        return {key_hash: self.keys[key_hash] for key_hash in key_hashes if key_hash in self.keys}
+            raise Retryable("the memory account directory is down")
+        return {one.name: self.keys[one.name] for one in credentials if one.name in self.keys}
 
 
 @dataclass

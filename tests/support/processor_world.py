@@ -8,7 +8,7 @@ from schemas.event import Event
 from schemas.events import FinishReason, Usage, UsageRecorded
 from schemas.models import DEFAULT_CATALOGUE
 from schemas.ports import BatchProcess
-from stream_processors.auth.caching import CachedKeys
+from stream_processors.auth.caching import CachedAccounts
 from stream_processors.auth.core import AuthSettings
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
@@ -24,9 +24,9 @@ from stream_processors.topology import AUTH, MODERATION, PROMPT, RATE_LIMIT, RAT
 from tests.support.memory_prompting import MemoryHistory, MemoryHotContexts
 from tests.support.memory_quota import MemoryQuota
 from tests.support.memory_stores import (
+    MemoryAccountDirectory,
     MemoryActiveTurns,
     MemoryConversationDirectory,
-    MemoryKeyDirectory,
     MemoryTurnLookup,
 )
 from tests.support.turn_events import (
@@ -53,7 +53,7 @@ class ProcessorWorld:
     """The stores that the processors share, and the processors over them."""
 
     auth: AuthSettings = field(default_factory=lambda: AuthSettings(key_cache_s=0))
-    keys: MemoryKeyDirectory = field(default_factory=lambda: MemoryKeyDirectory({KEY_HASH: ACCOUNT}))
+    keys: MemoryAccountDirectory = field(default_factory=lambda: MemoryAccountDirectory({KEY_HASH: ACCOUNT}))
     conversations: MemoryConversationDirectory = field(default_factory=MemoryConversationDirectory)
     quota: MemoryQuota = field(default_factory=MemoryQuota)
     active: MemoryActiveTurns = field(default_factory=MemoryActiveTurns)
@@ -69,7 +69,7 @@ class ProcessorWorld:
             AUTH: Authorize(
                 self.auth,
                 DEFAULT_CATALOGUE,
-                keys=CachedKeys(self.keys, self.auth, self.clock),
+                accounts=CachedAccounts(self.keys, self.auth, self.clock),
                 conversations=self.conversations,
                 running=RunningTurns(self.active, self.lookup, self.auth, lambda: self.now_ms),
                 metrics=self.metrics,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from producers.accounts.ports import ApiKeyRow
 from producers.http.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from schemas.errors import Fatal, Retryable
 from schemas.ports import Cql
@@ -19,7 +20,7 @@ from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.running_stack import require_settings
 from turnstream.settings import Settings
-from turnstream.stores.api_keys import ApiKeyRow, create_key_row, list_key_rows, revoke_key_rows
+from turnstream.stores.api_keys import create_key_row, list_key_rows, revoke_key_rows
 
 KEYS_LISTED_MAX: Final = 10_000
 LABEL_CHARS_MAX: Final = 200

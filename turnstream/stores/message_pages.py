@@ -6,7 +6,7 @@ from typing import Any, Final
 from schemas.content import Content
 from schemas.messages import Message, Role
 from schemas.ports import Cql, StoredMessage
-from turnstream.stores.timestamps import unix_ms
+from schemas.timestamps import unix_ms
 
 COMPLETE: Final = "complete"
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from schemas.events import FinishReason, Usage
 from schemas.ports import Cql, StoredAnswer
-from turnstream.stores.timestamps import unix_ms
+from schemas.timestamps import unix_ms
 
 _TURN: Final = (
     "SELECT conversation_id, tenant_id, user_id, model, answer_seq, piece_chars, finish_reason, prompt_tokens,"

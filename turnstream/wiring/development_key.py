@@ -4,10 +4,11 @@ import os
 import secrets
 from pathlib import Path
 
+from producers.accounts.ports import ApiKeyRow
 from producers.http.api_keys import KEY_ENTROPY_BYTES, ApiKey, key_hash, make_api_key, parse_api_key
 from schemas.errors import Fatal
 from schemas.ports import Cql
-from turnstream.stores.api_keys import ApiKeyRow, create_key_row
+from turnstream.stores.api_keys import create_key_row
 
 
 def read_or_make_key(file: Path) -> ApiKey:

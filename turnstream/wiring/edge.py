@@ -14,8 +14,8 @@ from producers.ingest.ports import IngestPorts
 from schemas.cursors import cursor_key
 from schemas.ports import TopicPartition
 from schemas.topics import TOKENS
+from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
-from stream_processors.auth.cassandra_keys import CassandraKeys
 from turnstream.clocks import now_ms
 from turnstream.http_server import open_listener, serve
 from turnstream.log.kafka_log_reader import KafkaLogReader
@@ -71,7 +71,7 @@ async def run_edge(process: Process) -> None:
             canceller=answers,
             claims=CassandraTurnClaims(cql),
             stored=CassandraStoredAnswers(cql),
-            keys=CassandraKeys(cql, settings.auth.statements_in_flight_max),
+            accounts=CassandraAccounts(cql, settings.auth.statements_in_flight_max),
             conversations=CassandraConversations(cql, settings.auth.statements_in_flight_max),
             pages=CassandraMessagePages(cql),
             metrics=process.metrics,

@@ -14,9 +14,9 @@ from consumers.work import BatchWork
 from schemas.errors import Fatal
 from schemas.ports import BatchProcess, Cql, LogReader
 from stream_processors import topology
-from stream_processors.auth.caching import CachedConversations, CachedKeys
+from stream_processors.auth.caching import CachedAccounts, CachedConversations
+from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
-from stream_processors.auth.cassandra_keys import CassandraKeys
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
 from stream_processors.fusion import fed_here, fuse
@@ -56,12 +56,12 @@ class _Parts:
 def _auth(parts: _Parts) -> BatchProcess:
     settings = parts.process.settings
     auth = settings.auth
-    keys = CassandraKeys(parts.cql, auth.statements_in_flight_max)
+    keys = CassandraAccounts(parts.cql, auth.statements_in_flight_max)
     conversations = CassandraConversations(parts.cql, auth.statements_in_flight_max)
     return Authorize(
         auth,
         settings.models,
-        keys=CachedKeys(keys, auth, time.monotonic),
+        accounts=CachedAccounts(keys, auth, time.monotonic),
         conversations=CachedConversations(conversations, auth, time.monotonic),
         running=RunningTurns(CassandraActiveTurns(parts.cql), LogTurnLookup(parts.log, settings.lookup), auth, now_ms),
         metrics=parts.process.metrics,

@@ -4,7 +4,8 @@ import secrets
 
 import pytest
 
-from turnstream.stores.api_keys import ApiKeyRow, create_key_row, list_key_rows, revoke_key_rows
+from producers.accounts.ports import ApiKeyRow
+from turnstream.stores.api_keys import create_key_row, list_key_rows, revoke_key_rows
 from turnstream.stores.cassandra import CassandraSession
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -45,10 +46,10 @@ async def test_keys_are_listed_oldest_first(cassandra: CassandraSession) -> None
 async def test_a_revoked_key_stays_revoked_whatever_the_clock_says(cassandra: CassandraSession, now_ms: int) -> None:
     row = key()
     await create_key_row(cassandra, row)
-    assert await revoke_key_rows(cassandra, row.key_id, now_ms, ROWS_MAX) == 1
+    assert len(await revoke_key_rows(cassandra, row.key_id, now_ms, ROWS_MAX)) == 1
     await create_key_row(cassandra, row)
     assert [one.revoked for one in await stored(cassandra, row)] == [True]
 
 
 async def test_revoking_an_unknown_key_finds_none(cassandra: CassandraSession) -> None:
-    assert await revoke_key_rows(cassandra, "key-unknown", 1, ROWS_MAX) == 0
+    assert await revoke_key_rows(cassandra, "key-unknown", 1, ROWS_MAX) == []

@@ -12,16 +12,17 @@ from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.redis_contexts import RedisContexts as SinkContexts
 from consumers.cassandra_sink.rows import MessageRow, Status
-from schemas.accounts import Account
+from producers.accounts.ports import ApiKeyRow
+from schemas.accounts import Account, ApiKeyCredential
 from schemas.ports import Owner, StoredMessage
+from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
-from stream_processors.auth.cassandra_keys import CassandraKeys
 from stream_processors.prompt.cassandra_history import CassandraHistory
 from stream_processors.prompt.core import PromptSettings
 from stream_processors.prompt.redis_context import RedisContexts
 from tests.support.turn_events import NOW_MS, assistant, stored, user
 from turnstream.local_stack.stack import Stack
-from turnstream.stores.api_keys import ApiKeyRow, create_key_row, revoke_key_rows
+from turnstream.stores.api_keys import create_key_row, revoke_key_rows
 from turnstream.stores.cassandra import CassandraSession, CassandraSettings, open_session
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
@@ -50,11 +51,12 @@ def conversation() -> str:
 async def test_a_key_is_an_account_until_it_is_revoked(cql: CassandraSession) -> None:
     row = ApiKeyRow(secrets.token_hex(32), secrets.token_hex(4), "acme", "ann", "pro", "laptop", NOW_MS)
     await create_key_row(cql, row)
-    keys = CassandraKeys(cql, IN_FLIGHT_MAX)
-    before = await keys.accounts([row.key_hash, "0" * 64])
+    keys = CassandraAccounts(cql, IN_FLIGHT_MAX)
+    key = ApiKeyCredential(key_hash=row.key_hash)
+    before = await keys.accounts([key, ApiKeyCredential(key_hash="0" * 64)])
     await revoke_key_rows(cql, row.key_id, NOW_MS + 1, KEYS_MAX)
     assert before == {row.key_hash: Account(tenant_id="acme", user_id="ann", key_id=row.key_id, plan="pro")}
-    assert await keys.accounts([row.key_hash]) == {}
+    assert await keys.accounts([key]) == {}
 
 
 async def test_a_claimed_conversation_has_its_owner_however_often_it_is_claimed(

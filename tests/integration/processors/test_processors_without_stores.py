@@ -14,15 +14,16 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 
+from producers.accounts.ports import ApiKeyRow
 from schemas.events import InferenceRequested, Turn
 from schemas.models import DEFAULT_CATALOGUE
 from schemas.ports import BatchProcess, Cql
 from schemas.redis_keys import quota_reservation
 from schemas.tokens import Refused
 from schemas.topics import TURNS_SUBMITTED
-from stream_processors.auth.caching import CachedConversations, CachedKeys
+from stream_processors.auth.caching import CachedAccounts, CachedConversations
+from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
-from stream_processors.auth.cassandra_keys import CassandraKeys
 from stream_processors.auth.core import AuthSettings
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
@@ -47,7 +48,7 @@ from tests.support.redis_server import running_redis
 from tests.support.turn_events import NOW_MS, CountedMetrics, conversation_id, received, submitted, turn
 from turnstream.local_stack.stack import Stack
 from turnstream.stores.active_turns import CassandraActiveTurns
-from turnstream.stores.api_keys import ApiKeyRow, create_key_row
+from turnstream.stores.api_keys import create_key_row
 from turnstream.stores.breaking_cql import BreakingCql
 from turnstream.stores.cassandra import CassandraSettings, open_session
 
@@ -77,7 +78,7 @@ def chain(cql: Cql, redis: Redis, metrics: CountedMetrics, now_ms: Callable[[], 
         AUTH: Authorize(
             auth,
             DEFAULT_CATALOGUE,
-            keys=CachedKeys(CassandraKeys(cql, 16), auth, time.monotonic),
+            accounts=CachedAccounts(CassandraAccounts(cql, 16), auth, time.monotonic),
             conversations=CachedConversations(CassandraConversations(cql, 16), auth, time.monotonic),
             running=RunningTurns(CassandraActiveTurns(cql), MemoryTurnLookup(), auth, now_ms),
             metrics=metrics,

@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from producers.accounts.ports import ApiKeyRow
 from producers.http.api_keys import key_hash, parse_api_key
 from schemas import ids
 from schemas.errors import Fatal, Retryable
@@ -25,7 +26,6 @@ from turnstream.local_stack.stack import Stack
 from turnstream.log.kafka_topics import TopicState
 from turnstream.settings import Settings
 from turnstream.stores import cassandra
-from turnstream.stores.api_keys import ApiKeyRow
 from turnstream.trace.search import Found
 
 PEPPER = "test pepper"

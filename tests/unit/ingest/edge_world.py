@@ -20,7 +20,7 @@ from producers.ingest.admission import Admission
 from producers.ingest.core import IngestSettings
 from producers.ingest.ports import IngestPorts
 from schemas import serde
-from schemas.accounts import Account
+from schemas.accounts import Account, Credential
 from schemas.content import Content
 from schemas.cursors import cursor_key
 from schemas.errors import Refusal
@@ -40,7 +40,12 @@ from schemas.tokens import (
 )
 from schemas.topics import TOKENS, TURNS_SUBMITTED
 from tests.support.memory_log import MemoryLog, MemoryLogTail, MemoryProducer
-from tests.support.memory_stores import MemoryConversationDirectory, MemoryKeyDirectory, MemoryRows, MemoryTurnClaims
+from tests.support.memory_stores import (
+    MemoryAccountDirectory,
+    MemoryConversationDirectory,
+    MemoryRows,
+    MemoryTurnClaims,
+)
 from turnstream.http_server import ServerSettings, open_listener, serve
 from turnstream.log.turn_lookup import LogTurnLookup, TurnLookupSettings
 
@@ -156,16 +161,16 @@ def answer_hello(stages: Stages) -> None:
         stages.persist()
 
 
-class CountedKeys(MemoryKeyDirectory):
+class CountedKeys(MemoryAccountDirectory):
     """Knows the two keys of the tests and how often it was asked."""
 
     def __init__(self) -> None:
         super().__init__({key_hash(KEY, PEPPER): ACCOUNT, key_hash(OTHER_KEY, PEPPER): OTHER_ACCOUNT})
         self.calls = 0
 
-    async def accounts(self, key_hashes: Sequence[str]) -> Mapping[str, Account]:
+    async def accounts(self, credentials: Sequence[Credential]) -> Mapping[str, Account]:
         self.calls += 1
-        return await super().accounts(key_hashes)
+        return await super().accounts(credentials)
 
 
 @dataclass
@@ -325,7 +330,7 @@ def _build(
         canceller=answers,
         claims=claims,
         stored=stored,
-        keys=keys,
+        accounts=keys,
         conversations=conversations,
         pages=pages,
         metrics=metrics,

@@ -99,7 +99,7 @@ class Clock:
 
 async def test_accounts_are_remembered_for_a_moment() -> None:
     keys, clock = CountedKeys(), Clock()
-    accounts = Accounts(keys, IngestSettings(key_cache_seconds=30), clock)
+    accounts = Accounts(keys, IngestSettings(key_cache_seconds=30), clock, lambda: 0)
     credential = ApiKeyCredential(key_hash=key_hash(KEY, PEPPER))
     assert await accounts.resolve(credential) == ACCOUNT
     assert await accounts.resolve(credential) == ACCOUNT
@@ -113,7 +113,7 @@ async def test_accounts_are_remembered_for_a_moment() -> None:
 
 async def test_a_flood_of_unknown_keys_is_remembered_within_bounds() -> None:
     keys = CountedKeys()
-    accounts = Accounts(keys, IngestSettings(key_cache_entries_max=2), Clock())
+    accounts = Accounts(keys, IngestSettings(key_cache_entries_max=2), Clock(), lambda: 0)
     for digit in "0011220":
         with pytest.raises(RequestRefused):
             await accounts.resolve(ApiKeyCredential(key_hash=digit * 64))

@@ -6,17 +6,18 @@ from importlib.resources import files
 import pytest
 
 from schemas.errors import Fatal
+from schemas.timestamps import unix_ms
 from turnstream.stores.cassandra import CassandraSettings
 from turnstream.stores.tables import replication, schema_statements
-from turnstream.stores.timestamps import unix_ms
 
 
 def test_the_contract_splits_into_statements_that_can_be_repeated() -> None:
     text = files("schemas").joinpath("tables.cql").read_text(encoding="utf-8")
     statements = schema_statements(text, "ks", replication(CassandraSettings()))
     assert statements[0].startswith("CREATE KEYSPACE IF NOT EXISTS ks WITH replication = {'class':")
-    assert len(statements) == text.count("CREATE ")
-    assert all(" IF NOT EXISTS ks" in statement for statement in statements)
+    assert len(statements) == text.count("CREATE ") + text.count("ALTER ")
+    assert all(" IF NOT EXISTS ks" in one for one in statements if one.startswith("CREATE "))
+    assert all(" ks." in one and " ADD IF NOT EXISTS (" in one for one in statements if one.startswith("ALTER "))
     assert not any("--" in statement or "{keyspace}" in statement for statement in statements)
 
 

@@ -1,0 +1,1 @@
+"""Accounts over HTTP: registration, sessions, API keys, and the users of a tenant."""
