@@ -18,7 +18,7 @@ from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stored_stream import stored_stream
 from consumers.sse.turn_progress import TurnProgress
 from schemas.events import Turn
-from schemas.ports import AnswerReader, Producer, StoredAnswer
+from schemas.ports import AnswerForm, AnswerReader, Producer, StoredAnswer
 from schemas.tokens import Cleared
 
 _LOG: Final = structlog.get_logger(__name__)
@@ -61,9 +61,7 @@ class Answers:
             tasks.create_task(self._cancellation.run())
             tasks.create_task(self._cut_slow_clients())
 
-    async def answer(
-        self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, *, stream: bool, include_usage: bool
-    ) -> None:
+    async def answer(self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, form: AnswerForm) -> None:
         """Write the whole response to ``turn``. Closes ``reader``, whatever happens."""
         # Both times are of this process, so their difference needs no clock.
         seconds_max = (turn.deadline_ms - turn.submitted_at_ms) / 1000 + self._settings.deadline_grace_seconds
@@ -75,9 +73,9 @@ class Answers:
             on_started=lambda: self._on_started(turn.turn_id),
         )
         client, answer = self._begin(progress, receive, send)
-        writing = answer.stream(include_usage=include_usage) if stream else answer.whole()
+        writing = answer.stream(include_usage=form.include_usage) if form.stream else answer.whole()
         try:
-            await self._serve(client, progress, writing, movable=stream)
+            await self._serve(client, progress, writing, movable=form.stream)
         finally:
             progress.note_started()
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from producers.http.refused import RequestRefused
+from producers.http.validation import printable
 from schemas.errors import Refusal, invalid_request
 
 _NAME_CHARS_MAX: Final = 64
@@ -17,57 +19,37 @@ HARMLESS_VALUES: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
         "audio": (None,),
         "function_call": (None, "none", "auto"),
         "functions": (None, []),
-        "logit_bias": (None, {}),
-        "logprobs": (None, False),
-        "metadata": (None, {}),
         "modalities": (None, ["text"]),
         "moderation": (None,),
-        "n": (None, 1),
-        "parallel_tool_calls": (None, True),
         "prediction": (None,),
-        "prompt_cache_key": (None,),
         "prompt_cache_options": (None,),
         "prompt_cache_retention": (None,),
-        "reasoning_effort": (None, "none"),
-        "response_format": (None, {"type": "text"}),
         "service_tier": (None, "auto", "default"),
-        "tool_choice": (None, "none", "auto"),
-        "tools": (None, []),
-        "top_logprobs": (None, 0),
-        "verbosity": (None, "medium"),
         "web_search_options": (None,),
     }
 )
 
 # What a client gets back in an assistant message and may send again as it is.
 HARMLESS_MESSAGE_VALUES: Final[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
-    {
-        "annotations": (None, []),
-        "audio": (None,),
-        "function_call": (None,),
-        "refusal": (None,),
-        "tool_call_id": (None,),
-        "tool_calls": (None, []),
-    }
+    {"annotations": (None, []), "audio": (None,), "function_call": (None,), "parsed": (None,)}
 )
 
 
-def refuse_extra(extra: Mapping[str, Any], harmless: Mapping[str, tuple[Any, ...]], where: str = "") -> Refusal | None:
-    """The refusal of the first field in ``extra`` that would change the answer or that nobody knows.
+def refuse_extra(extra: Mapping[str, Any] | None, harmless: Mapping[str, tuple[Any, ...]], where: str = "") -> None:
+    """Refuse the first field in ``extra`` that would change the answer or that nobody knows: RequestRefused (400).
 
     ``where`` is prepended to the field's name in ``param``. Values are never repeated.
     """
-    for name, value in extra.items():
+    for name, value in (extra or {}).items():
         allowed = harmless.get(name)
         if allowed is None:
-            return _unknown(name, where)
+            raise RequestRefused(_unknown(name, where))
         if not any(type(value) is type(one) and value == one for one in allowed):
-            return _unsupported(name, where)
-    return None
+            raise RequestRefused(_unsupported(name, where))
 
 
 def _unknown(name: str, where: str) -> Refusal:
-    shown = "".join(character for character in name[:_NAME_CHARS_MAX] if character.isprintable())
+    shown = printable(name, _NAME_CHARS_MAX)
     return invalid_request(
         f"Unrecognized request argument supplied: {shown}", param=where + shown, code="unknown_parameter"
     )

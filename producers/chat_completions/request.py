@@ -1,58 +1,53 @@
-"""The body of ``POST /v1/chat/completions`` as far as it is supported, strictly typed.
+"""The body of ``POST /v1/chat/completions``, strictly typed, and the turn that it asks for.
 
-Fields of OpenAI's CreateChatCompletionRequest keep their names and meanings; ``conversation_id`` is ours.
-Fields not named here arrive in ``model_extra`` and are judged by ``producers.chat_completions.parameters``.
+Fields of OpenAI's CreateChatCompletionRequest keep their names and meanings; ``conversation_id`` and ``parent_id`` are
+ours. Fields not named here arrive in ``model_extra`` and are judged by ``producers.chat_completions.parameters``.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import to_json
 
+from producers.chat_completions.messages import ChatMessage, read_messages
+from producers.chat_completions.parameters import HARMLESS_VALUES, refuse_extra
+from producers.chat_completions.tools import (
+    TOOLS_MAX,
+    AnswerFormat,
+    Choice,
+    Tool,
+    check_tools,
+    function_tool,
+    response_format,
+    tool_choice,
+)
+from producers.conversations.items import parse_parent_id
+from producers.http.metadata import Metadata
+from producers.http.refused import RequestRefused
+from producers.http.validation import parse_body
+from producers.ingest.turn_request import TurnRequest
 from schemas.content import Content
-from schemas.errors import Refusal, invalid_request
-from schemas.messages import Message, Role
+from schemas.errors import invalid_request
+from schemas.generation import CHOICES_MAX, TOP_LOGPROBS_MAX, Generation, ReasoningEffort, Sampling, Verbosity
 
 STOPS_MAX: Final = 4
 STOP_CHARS_MAX: Final = 256
-NAME_CHARS_MAX: Final = 64
 END_USER_CHARS_MAX: Final = 256
 SEED_BITS: Final = 63
-TEXT_PARTS_MAX: Final = 256
-# Several text parts are several paragraphs of one message.
-PART_SEPARATOR: Final = "\n"
-
-# Tags of the content union; the angle brackets keep them apart from field names in error locations.
-_TEXT: Final = "<text>"
-_PARTS: Final = "<parts>"
-
-_STRICT: Final = ConfigDict(strict=True, frozen=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class TextPart(BaseModel):
-    """One part of a message's content; only text is supported."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    type: Literal["text"]
-    text: str
-
-
-def _content_kind(content: Any) -> str | None:
-    if isinstance(content, str):
-        return _TEXT
-    return _PARTS if isinstance(content, list | tuple) else None
-
-
-MessageContent = Annotated[
-    Annotated[str, Tag(_TEXT)]
-    | Annotated[tuple[TextPart, ...], Field(min_length=1, max_length=TEXT_PARTS_MAX), Tag(_PARTS)],
-    Discriminator(
-        _content_kind,
-        custom_error_type="content_type",
-        custom_error_message="Input should be a string or a list of text parts",
-    ),
-]
+BIASES_MAX: Final = 1024
+# What a stored completion shows of its request.
+SHOWN: Final = (
+    "frequency_penalty",
+    "metadata",
+    "n",
+    "presence_penalty",
+    "response_format",
+    "seed",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_p",
+)
 
 
 def _one_or_many(stop: Any) -> Any:
@@ -68,21 +63,10 @@ Stops = Annotated[
     Field(max_length=STOPS_MAX),
     BeforeValidator(_one_or_many, json_schema_input_type=str | list[str] | None),
 ]
-
-
-class ChatMessage(BaseModel):
-    """One message of the request."""
-
-    model_config = _STRICT
-
-    role: Role
-    content: MessageContent
-    name: str | None = Field(default=None, max_length=NAME_CHARS_MAX)
-
-    def message(self) -> Message:
-        """The message as it travels on the log; text parts are joined by a line break."""
-        text = self.content if isinstance(self.content, str) else PART_SEPARATOR.join(p.text for p in self.content)
-        return Message(role=self.role, content=Content(text), name=self.name)
+Biases = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=BIASES_MAX),
+]
 
 
 class StreamOptions(BaseModel):
@@ -97,7 +81,14 @@ class StreamOptions(BaseModel):
 class ChatRequest(BaseModel):
     """A chat completion request. None means absent everywhere, as in OpenAI's API."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="allow",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        serialize_by_alias=True,
+    )
 
     model: str = Field(min_length=1)
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
@@ -109,33 +100,102 @@ class ChatRequest(BaseModel):
     top_p: float | None = Field(default=None, gt=0, le=1)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: Biases | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_MAX)
+    n: int | None = Field(default=None, ge=1, le=CHOICES_MAX)
     seed: int | None = Field(default=None, ge=-(1 << SEED_BITS), lt=1 << SEED_BITS)
     stop: Stops = ()
+    tools: Annotated[tuple[Tool, ...], Field(max_length=TOOLS_MAX)] | None = None
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: AnswerFormat | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    verbosity: Verbosity | None = None
+    metadata: Metadata | None = None
     user: str | None = Field(default=None, max_length=END_USER_CHARS_MAX)
     safety_identifier: str | None = Field(default=None, max_length=END_USER_CHARS_MAX)
+    # A hint for caches that changes no answer: ours is keyed by the conversation.
+    prompt_cache_key: str | None = Field(default=None, max_length=END_USER_CHARS_MAX)
     store: bool | None = None
     conversation_id: str | None = None
+    parent_id: str | None = None
 
 
-def explain(error: ValidationError) -> Refusal:
-    """The first problem of a body as OpenAI's error object; names the field, never repeats a value."""
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if problem["type"] == "json_invalid":
-        return invalid_request("The request body is not valid JSON.", code="invalid_json")
-    param = _path(problem) or None
-    if problem["type"] == "missing":
-        return invalid_request(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
-    if problem["type"] == "extra_forbidden":
-        return invalid_request(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
-    code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"
-    return invalid_request(f"Invalid value for '{param or 'body'}': {problem['msg']}.", param, code)
+def parse_request(body: bytes) -> ChatRequest:
+    """The request in ``body``, free of parameters that would have to be ignored. Raises RequestRefused (400)."""
+    request = parse_body(ChatRequest, body)
+    refuse_extra(request.model_extra, HARMLESS_VALUES)
+    return request
 
 
-def _path(problem: ErrorDetails) -> str:
-    path = ""
-    for step in problem["loc"]:
-        if isinstance(step, int):
-            path += f"[{step}]"
-        elif step not in {_TEXT, _PARTS}:
-            path += f".{step}" if path else step
-    return path[: 2 * NAME_CHARS_MAX]
+def turn_request(request: ChatRequest) -> TurnRequest:
+    """The turn that ``request`` asks for. Raises RequestRefused (400)."""
+    _check_options(request)
+    stored = request.conversation_id is not None or bool(request.store)
+    shown = {name: value for name in SHOWN if (value := getattr(request, name)) is not None}
+    return TurnRequest(
+        model=request.model,
+        messages=read_messages(request.messages, complete=request.conversation_id is None),
+        max_tokens=request.max_tokens if request.max_tokens is not None else request.max_completion_tokens,
+        output_param="max_tokens" if request.max_tokens is not None else "max_completion_tokens",
+        sampling=_sampling(request),
+        generation=_generation(request),
+        stored=stored,
+        conversation_id=request.conversation_id,
+        parent_seq=parse_parent_id(request.parent_id),
+        end_user=request.safety_identifier or request.user,
+        shown=Content(to_json(shown).decode()) if stored and shown else None,
+        stream=bool(request.stream),
+        include_usage=bool(request.stream_options and request.stream_options.include_usage),
+    )
+
+
+def _check_options(request: ChatRequest) -> None:
+    if request.stream_options is not None and not request.stream:
+        raise _invalid("'stream_options' is only allowed when 'stream' is true.", "stream_options")
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise _invalid("Set 'max_completion_tokens' or 'max_tokens', not both.", "max_completion_tokens")
+    if request.top_logprobs and not request.logprobs:
+        raise _invalid("'top_logprobs' needs 'logprobs' to be true.", "top_logprobs")
+    if request.metadata and not request.store and request.conversation_id is None:
+        raise _invalid("'metadata' is kept with stored completions only: set 'store'.", "metadata")
+    if request.conversation_id is not None and request.store is False:
+        raise _invalid("A turn of a conversation is always stored: omit 'store'.", "store")
+    if request.parent_id is not None and request.conversation_id is None:
+        raise _invalid("'parent_id' is a message of the conversation 'conversation_id'.", "parent_id")
+
+
+def _sampling(request: ChatRequest) -> Sampling:
+    return Sampling(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        seed=request.seed,
+        stop=request.stop,
+        logit_bias=request.logit_bias or {},
+    )
+
+
+def _generation(request: ChatRequest) -> Generation:
+    tools = tuple(
+        function_tool(tool.function, f"tools[{index}].function") for index, tool in enumerate(request.tools or ())
+    )
+    choice = tool_choice(request.tool_choice)
+    check_tools(tools, choice)
+    return Generation(
+        n=request.n or 1,
+        logprobs=bool(request.logprobs),
+        top_logprobs=request.top_logprobs or 0,
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=request.parallel_tool_calls,
+        response_format=response_format(request.response_format),
+        reasoning_effort=request.reasoning_effort,
+        verbosity=request.verbosity,
+    )
+
+
+def _invalid(message: str, param: str) -> RequestRefused:
+    return RequestRefused(invalid_request(message, param, "invalid_value"))

@@ -5,24 +5,31 @@ from typing import Any, Final
 
 from producers.http.refused import RequestRefused
 from schemas.errors import invalid_request
+from schemas.events import NO_PARENT
 from schemas.messages import Role
 from schemas.ports import StoredMessage
 
 ITEM_PREFIX: Final = "msg_"
+ROOT: Final = "root"
 ITEMS_MAX: Final = 100
 ITEMS_DEFAULT: Final = 20
 
 _SEQ_DIGITS_MAX: Final = 19
 
 
-def parse_item_id(text: str | None) -> int | None:
+def parse_item_id(text: str | None, param: str = "after") -> int | None:
     """The ``message_seq`` of an item id, None for None. Raises RequestRefused (400) for a malformed one."""
     if text is None:
         return None
     digits = text.removeprefix(ITEM_PREFIX)
     if digits == text or not (digits.isascii() and digits.isdecimal()) or len(digits) > _SEQ_DIGITS_MAX:
-        raise RequestRefused(invalid_request("'after' is not the id of an item.", "after", "invalid_value"))
+        raise RequestRefused(invalid_request(f"'{param}' is not the id of an item.", param, "invalid_value"))
     return int(digits)
+
+
+def parse_parent_id(text: str | None) -> int | None:
+    """``Turn.parent_seq`` of a client's ``parent_id``: an item's id, or ``root``. Raises RequestRefused (400)."""
+    return NO_PARENT if text == ROOT else parse_item_id(text, "parent_id")
 
 
 def page_of(messages: Sequence[StoredMessage], limit: int) -> dict[str, Any]:

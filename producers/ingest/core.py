@@ -1,21 +1,19 @@
 """What the edge decides about a request: which turn it is, or why it is none. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from producers.chat_completions.parameters import HARMLESS_MESSAGE_VALUES, HARMLESS_VALUES, refuse_extra
-from producers.chat_completions.request import ChatRequest, explain
-from producers.http.api_keys import bearer_token, key_hash, parse_api_key
 from producers.http.refused import RequestRefused
+from producers.ingest.turn_request import TurnRequest
 from schemas import errors, ids, models
-from schemas.accounts import ApiKeyCredential, Credential
-from schemas.errors import Refusal, invalid_request
+from schemas.accounts import Credential
+from schemas.errors import invalid_request
 from schemas.events import Turn, TurnSubmitted
-from schemas.generation import Sampling
 from schemas.models import DEFAULT_CATALOGUE, ModelCard
+from schemas.ports import AnswerForm
 
 STAGE: Final = "edge"
 
@@ -69,65 +67,41 @@ class Submission:
     """A turn ready for the log, and the form in which its client wants the answer."""
 
     event: TurnSubmitted
-    stream: bool
-    include_usage: bool
+    form: AnswerForm
 
 
-def authenticate(authorization: Sequence[str], pepper: bytes) -> Credential:
-    """The credential in the ``Authorization`` headers of a request. Raises RequestRefused (401).
-
-    Well-formed is all it says: whether the key exists is the auth stage's to decide.
-    """
-    if not authorization:
-        raise RequestRefused(_missing_api_key())
-    # Two headers could be read as one user here and as another by a proxy.
-    token = bearer_token(authorization[0]) if len(authorization) == 1 else None
-    key = parse_api_key(token or "")
-    if key is None:
-        raise RequestRefused(errors.invalid_api_key())
-    return ApiKeyCredential(key_hash=key_hash(key, pepper))
-
-
-def parse_request(body: bytes) -> ChatRequest:
-    """The request in ``body``, free of parameters that would have to be ignored. Raises RequestRefused (400)."""
-    try:
-        request = ChatRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise RequestRefused(explain(error)) from None
-    _refuse_if(refuse_extra(request.model_extra or {}, HARMLESS_VALUES))
-    for index, message in enumerate(request.messages):
-        _refuse_if(refuse_extra(message.model_extra or {}, HARMLESS_MESSAGE_VALUES, f"messages[{index}]."))
-    return request
-
-
-def accept(request: ChatRequest, credential: Credential, arrival: Arrival, settings: IngestSettings) -> Submission:
+def accept(request: TurnRequest, credential: Credential, arrival: Arrival, settings: IngestSettings) -> Submission:
     """The turn that ``request`` becomes: the same for the same request and names, but for its deadline.
 
     Raises RequestRefused (400 or 404).
     """
     card = find_model(request.model, models.by_id(settings.models))
-    _check_options(request)
-    stored = request.conversation_id is not None or bool(request.store)
-    _check_messages(request, ids.MESSAGES_PER_TURN_MAX - 1 if stored else settings.messages_max)
+    if request.conversation_id is not None and not ids.is_conversation_id(request.conversation_id):
+        raise RequestRefused(errors.conversation_not_found())
+    _check_messages(request, ids.MESSAGES_PER_TURN_MAX - 1 if request.stored else settings.messages_max)
+    _check_output(request, card)
     turn = Turn(
         turn_id=arrival.turn_id,
         conversation_id=request.conversation_id or arrival.conversation_id,
         starts_conversation=request.conversation_id is None,
-        stored=stored,
+        stored=request.stored,
         model=request.model,
-        max_tokens=_max_tokens(request, card),
-        sampling=_sampling(request),
+        max_tokens=request.max_tokens,
+        sampling=request.sampling,
+        generation=request.generation,
         submitted_at_ms=ids.turn_time_ms(arrival.turn_id),
         deadline_ms=arrival.now_ms + settings.turn_seconds_max * 1000,
         tokens_from=arrival.tokens_from,
-        end_user=request.safety_identifier or request.user,
+        end_user=request.end_user,
+        api=request.api,
+        request=request.shown,
+        instructions=request.instructions,
+        parent_seq=request.parent_seq,
+        answers_seq=request.answers_seq,
     )
     return Submission(
-        event=TurnSubmitted(
-            turn=turn, credential=credential, input=tuple(message.message() for message in request.messages)
-        ),
-        stream=bool(request.stream),
-        include_usage=bool(request.stream_options and request.stream_options.include_usage),
+        event=TurnSubmitted(turn=turn, credential=credential, input=request.messages),
+        form=AnswerForm(stream=request.stream, include_usage=request.include_usage, background=request.background),
     )
 
 
@@ -139,40 +113,17 @@ def find_model(model: str, catalogue: Mapping[str, ModelCard]) -> ModelCard:
     return card
 
 
-def _check_options(request: ChatRequest) -> None:
-    if request.stream_options is not None and not request.stream:
-        raise RequestRefused(
-            invalid_request(
-                "'stream_options' is only allowed when 'stream' is true.", "stream_options", "invalid_value"
-            )
-        )
-    if request.conversation_id is None:
-        return
-    if not ids.is_conversation_id(request.conversation_id):
-        raise RequestRefused(errors.conversation_not_found())
-    if request.store is False:
-        raise RequestRefused(
-            invalid_request("A turn of a conversation is always stored: omit 'store'.", "store", "invalid_value")
-        )
-
-
-def _check_messages(request: ChatRequest, messages_max: int) -> None:
+def _check_messages(request: TurnRequest, messages_max: int) -> None:
     if len(request.messages) > messages_max:
+        param = request.messages_param
         raise RequestRefused(
-            invalid_request(f"'messages' may hold at most {messages_max} messages here.", "messages", "invalid_value")
+            invalid_request(f"'{param}' may hold at most {messages_max} messages here.", param, "invalid_value")
         )
 
 
-def _max_tokens(request: ChatRequest, card: ModelCard) -> int | None:
-    if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise RequestRefused(
-            invalid_request(
-                "Set 'max_completion_tokens' or 'max_tokens', not both.", "max_completion_tokens", "invalid_value"
-            )
-        )
-    param = "max_tokens" if request.max_tokens is not None else "max_completion_tokens"
-    asked = request.max_tokens if request.max_tokens is not None else request.max_completion_tokens
-    if asked is not None and asked > card.output_tokens_max:
+def _check_output(request: TurnRequest, card: ModelCard) -> None:
+    if request.max_tokens is not None and request.max_tokens > card.output_tokens_max:
+        param = request.output_param
         raise RequestRefused(
             invalid_request(
                 f"'{param}' is too large: this model writes at most {card.output_tokens_max} completion tokens.",
@@ -180,26 +131,3 @@ def _max_tokens(request: ChatRequest, card: ModelCard) -> int | None:
                 "invalid_value",
             )
         )
-    return asked
-
-
-def _sampling(request: ChatRequest) -> Sampling:
-    return Sampling(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        frequency_penalty=request.frequency_penalty,
-        presence_penalty=request.presence_penalty,
-        seed=request.seed,
-        stop=request.stop,
-    )
-
-
-def _refuse_if(refusal: Refusal | None) -> None:
-    if refusal is not None:
-        raise RequestRefused(refusal)
-
-
-def _missing_api_key() -> Refusal:
-    refused = errors.invalid_api_key()
-    message = "You did not provide an API key. Send it in the header 'Authorization: Bearer YOUR_KEY'."
-    return refused.model_copy(update={"error": refused.error.model_copy(update={"message": message})})

@@ -9,8 +9,8 @@ from enum import Enum, auto
 from hashlib import blake2b
 from typing import Final
 
-from producers.chat_completions.request import ChatRequest
 from producers.http.refused import RequestRefused
+from producers.ingest.turn_request import TurnRequest
 from schemas.accounts import Account
 from schemas.errors import invalid_request
 from schemas.stream_state import StreamState
@@ -70,7 +70,7 @@ class KeyHasher:
         parts = (account.tenant_id, account.user_id, key)
         return self._hash("".join(f"{len(part)}:{part}" for part in parts), _SCOPE)
 
-    def request(self, request: ChatRequest) -> str:
+    def request(self, request: TurnRequest) -> str:
         """What tells ``request`` from others, in hex; blanks and the order of fields do not count."""
         return self._hash(json.dumps(request.model_dump(mode="json"), sort_keys=True), _REQUEST)
 

@@ -7,12 +7,12 @@ from typing import Final
 
 import structlog
 
-from producers.chat_completions.request import ChatRequest
 from producers.http.refused import RequestRefused
 from producers.ingest.core import IngestSettings, Submission
 from producers.ingest.idempotency import KeyHasher, Standing, standing_of
 from producers.ingest.ports import IngestPorts
 from producers.ingest.submitting import Submitter
+from producers.ingest.turn_request import TurnRequest
 from schemas import ids
 from schemas.accounts import Account, Credential
 from schemas.errors import Retryable, idempotency_mismatch
@@ -50,7 +50,7 @@ class OnceOnly:
         self._submitter = submitter
         self._hasher = hasher
 
-    async def begin(self, request: ChatRequest, asker: Asker) -> Begun:
+    async def begin(self, request: TurnRequest, asker: Asker) -> Begun:
         """The one turn of the key, submitted. The caller closes its reader.
 
         Raises RequestRefused, and Retryable: then the same request finds out what became of it.
@@ -82,7 +82,7 @@ class OnceOnly:
             return Standing.EMPTY
         return standing
 
-    async def begin_new(self, request: ChatRequest, credential: Credential, traceparent: str | None) -> Begun:
+    async def begin_new(self, request: TurnRequest, credential: Credential, traceparent: str | None) -> Begun:
         """The turn of a request without a key, submitted. Raises RequestRefused, OutcomeUnknown."""
         return await self._first(self._submitter.draft(request, credential), traceparent)
 
@@ -94,7 +94,7 @@ class OnceOnly:
             unanswered.pop_all()
         return Begun(fresh, reader, joined=False)
 
-    async def _join(self, request: ChatRequest, asker: Asker, held: TurnClaim, *, seen: bool) -> Begun:
+    async def _join(self, request: TurnRequest, asker: Asker, held: TurnClaim, *, seen: bool) -> Begun:
         submission = self._submitter.rebuild(request, asker.credential, held)
         reader = await self._ports.readers.follow(held.turn_id)
         outcome = "joined"

@@ -9,6 +9,7 @@ from starlette.types import Receive, Send
 from schemas.events import Turn
 from schemas.ports import (
     AccountDirectory,
+    AnswerForm,
     AnswerReader,
     AnswerReaders,
     ConversationDirectory,
@@ -27,9 +28,7 @@ from schemas.tokens import Cleared
 class Answerer(Protocol):
     """Writes answers as HTTP responses. Every method writes the whole response and closes what it was given."""
 
-    async def answer(
-        self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, *, stream: bool, include_usage: bool
-    ) -> None:
+    async def answer(self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, form: AnswerForm) -> None:
         """The response to the request that made ``turn``, or to one that joins it: the whole answer from its start."""
         ...
 

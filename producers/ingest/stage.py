@@ -1,34 +1,38 @@
 """Ingest: what a request to the edge does, on the ports of the edge process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from producers.http.accounts import Accounts
 from producers.http.body import read_body
+from producers.http.callers import Callers
 from producers.http.exchange import exchange_of
 from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
-from producers.ingest.core import STAGE, IngestSettings, authenticate, parse_request
+from producers.ingest.core import STAGE, IngestSettings
 from producers.ingest.idempotency import KeyHasher, read_key
 from producers.ingest.once import Asker, OnceOnly
 from producers.ingest.ports import IngestPorts
 from producers.ingest.resuming import Resumer, Resumption, completion_not_found, owns
 from producers.ingest.submitting import Submitter
+from producers.ingest.turn_request import TurnRequest
 from schemas import ids
-from schemas.accounts import Account, Credential
+from schemas.accounts import Account
 from schemas.cursors import cursor_key
 from schemas.errors import conversation_not_found
 from schemas.ports import StoredMessage
 from schemas.tokens import Cancelled
 
-_AUTHORIZATION: Final = "authorization"
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
 _REQUEST_ID: Final = "x-request-id"
 _TRACEPARENT: Final = "traceparent"
+
+AccountOf = Callable[[], Awaitable[Account]]
+# The turn that a body asks for; the account is there for whoever must look something of the caller's up.
+Understand = Callable[[bytes, AccountOf], Awaitable[TurnRequest]]
 
 
 class Ingest:
@@ -39,37 +43,33 @@ class Ingest:
         ports: IngestPorts,
         settings: IngestSettings,
         *,
+        callers: Callers,
         pepper: bytes,
         tokens_partitions: int,
         admission: Admission,
     ) -> None:
+        self.callers: Final = callers
         self._ports = ports
         self._settings = settings
-        self._pepper = pepper
         self._admission = admission
-        self._accounts = Accounts(ports.accounts, settings, ports.monotonic_s, ports.now_ms)
         self._submitter = Submitter(ports, settings, admission.forecast)
         self._once = OnceOnly(ports, settings, self._submitter, KeyHasher(pepper))
         self._resumer = Resumer(ports, settings, cursor_key=cursor_key(pepper), tokens_partitions=tokens_partitions)
 
-    async def create_completion(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
         """One turn, from its request to the last byte of its answer."""
         with self._counted_refusals(), self._admission.slot(queued=True):
-            await self._take_turn(scope, receive, send)
+            await self._take_turn(understand, scope, receive, send)
 
     async def resume_completion(self, asked: Resumption, scope: Scope, receive: Receive, send: Send) -> None:
         """The rest of a turn of the caller's, as a stream."""
         with self._counted_refusals(), self._admission.slot(queued=False):
-            account = await self.account(Headers(scope=scope))
+            account = await self.callers.account(Headers(scope=scope))
             await self._resumer.resume(account, asked, receive, send)
-
-    async def account(self, headers: Headers) -> Account:
-        """Who asks."""
-        return await self._accounts.resolve(self._credential(headers))
 
     async def cancel(self, headers: Headers, public_id: str) -> dict[str, Any]:
         """End a turn of the caller's; a turn that has already ended stays as it ended."""
-        account = await self.account(headers)
+        account = await self.callers.account(headers)
         turn_id = self._resumer.known_turn(public_id)
         state = self._ports.states.state(turn_id) or await self._ports.lookup.find(turn_id)
         if state.cleared is None or not owns(account, state.cleared):
@@ -86,7 +86,7 @@ class Ingest:
         self, headers: Headers, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
     ) -> Sequence[StoredMessage]:
         """Up to ``limit`` + 1 messages of a conversation of the caller's, in the asked order."""
-        account = await self.account(headers)
+        account = await self.callers.account(headers)
         if not ids.is_conversation_id(conversation_id):
             raise RequestRefused(conversation_not_found())
         owner = (await self._ports.conversations.owners((conversation_id,))).get(conversation_id)
@@ -94,28 +94,24 @@ class Ingest:
             raise RequestRefused(conversation_not_found())
         return await self._ports.pages.page(conversation_id, limit + 1, after, newest_first=newest_first)
 
-    async def _take_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        credential = self._credential(headers)
+        credential = self.callers.credential(headers)
         key = read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
         settings = self._settings
         body = await read_body(headers, receive, settings.body_bytes_max, settings.body_seconds_max)
-        request, traceparent = parse_request(body), headers.get(_TRACEPARENT)
+        request = await understand(body, lambda: self.callers.resolve(credential))
+        traceparent = headers.get(_TRACEPARENT)
         if key is None:
             begun = await self._once.begin_new(request, credential, traceparent)
         else:
-            asker = Asker(credential, await self._accounts.resolve(credential), key, traceparent)
+            asker = Asker(credential, await self.callers.resolve(credential), key, traceparent)
             begun = await self._once.begin(request, asker)
         submission = begun.submission
         turn = submission.event.turn
         exchange = exchange_of(scope)
         exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
-        await self._ports.answerer.answer(
-            turn, begun.reader, receive, send, stream=submission.stream, include_usage=submission.include_usage
-        )
-
-    def _credential(self, headers: Headers) -> Credential:
-        return authenticate(headers.getlist(_AUTHORIZATION), self._pepper)
+        await self._ports.answerer.answer(turn, begun.reader, receive, send, submission.form)
 
     @contextmanager
     def _counted_refusals(self) -> Iterator[None]:

@@ -4,11 +4,11 @@ from typing import Final
 
 import structlog
 
-from producers.chat_completions.request import ChatRequest
 from producers.ingest.core import Arrival, IngestSettings, Submission, accept
 from producers.ingest.ports import IngestPorts
 from producers.ingest.queue_forecast import QueueForecast
 from producers.ingest.traceparent import TRACE_ENTROPY_BYTES, accept_traceparent
+from producers.ingest.turn_request import TurnRequest
 from schemas import ids, serde
 from schemas.accounts import Credential
 from schemas.errors import OutcomeUnknown, RecordTooLarge
@@ -27,7 +27,7 @@ class Submitter:
         self._settings = settings
         self._forecast = forecast
 
-    def draft(self, request: ChatRequest, credential: Credential) -> Submission:
+    def draft(self, request: TurnRequest, credential: Credential) -> Submission:
         """A new turn, which nobody knows yet. Raises RequestRefused."""
         ports = self._ports
         partition, now_ms = ports.readers.home_partition(), ports.now_ms()
@@ -39,7 +39,7 @@ class Submitter:
         )
         return accept(request, credential, arrival, self._settings)
 
-    def rebuild(self, request: ChatRequest, credential: Credential, claim: TurnClaim) -> Submission:
+    def rebuild(self, request: TurnRequest, credential: Credential, claim: TurnClaim) -> Submission:
         """The turn that ``claim`` stands for, as it was made from the same request. Raises RequestRefused."""
         arrival = Arrival(self._ports.now_ms(), claim.turn_id, claim.conversation_id, claim.tokens_from)
         return accept(request, credential, arrival, self._settings)

@@ -4,7 +4,7 @@ Each port has an in-memory implementation (``tests/support``) and a real one, an
 both pass.
 """
 
-from schemas.ports.edge import AnswerReader, AnswerReaders, Placed, TurnLookup
+from schemas.ports.edge import AnswerForm, AnswerReader, AnswerReaders, Placed, TurnLookup
 from schemas.ports.inference import Generated, InferenceBackend, OutputPolicy, Verdict
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
@@ -29,6 +29,7 @@ from schemas.ports.telemetry import Metrics
 __all__ = [
     "AccountDirectory",
     "ActiveTurns",
+    "AnswerForm",
     "AnswerReader",
     "AnswerReaders",
     "BatchProcess",

@@ -1,6 +1,7 @@
 """The edge: views of turns on their way to clients."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from schemas.cursors import Cursor
@@ -13,6 +14,15 @@ class Placed(NamedTuple):
 
     event: TokenEvent
     offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """The form in which a client wants an answer. ``background``: only that it was begun, unless it is streamed."""
+
+    stream: bool
+    include_usage: bool = False
+    background: bool = False
 
 
 class AnswerReader(Protocol):

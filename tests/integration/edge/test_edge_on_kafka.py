@@ -12,7 +12,7 @@ from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
 from schemas import ids
 from schemas.events import Turn
-from schemas.ports import Outgoing, Producer, TopicPartition
+from schemas.ports import AnswerForm, Outgoing, Producer, TopicPartition
 from schemas.tokens import Cancelled
 from schemas.topics import TOKENS, plan_topics
 from tests.support.memory_log import MemoryLog
@@ -83,7 +83,7 @@ async def test_a_turn_is_streamed_cancelled_and_found_again(kafka: KafkaSettings
         turn = new_turn(turns.home_partition())
         view = turns.open(turn.turn_id)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(answers.answer(turn, view, receive, send, stream=True, include_usage=False))
+            tasks.create_task(answers.answer(turn, view, receive, send, AnswerForm(stream=True)))
             stages = Stages(MemoryLog(PARTITIONS), turn)
             stages.clear()
             stages.say("Hel", "lo")

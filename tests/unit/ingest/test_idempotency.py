@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.chat_completions.request import parse_request, turn_request
 from producers.http.refused import RequestRefused
-from producers.ingest.core import parse_request
 from producers.ingest.idempotency import KEY_CHARS_MAX, KeyHasher, Standing, read_key, standing_of
 from schemas.accounts import Account
 from schemas.content import Content
@@ -76,9 +76,11 @@ def test_hashes_need_the_secret_and_show_nothing() -> None:
 
 
 def test_requests_are_the_same_whatever_their_blanks_and_order() -> None:
-    one = parse_request(b'{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":1}')
-    two = parse_request(b'{ "temperature": 1.0, "messages":[{"content":"hi","role":"user"}], "model":"m"}')
-    other = parse_request(b'{"model":"m","messages":[{"role":"user","content":"hi "}],"temperature":1}')
+    one = turn_request(parse_request(b'{"model":"m","messages":[{"role":"user","content":"hi"}],"temperature":1}'))
+    two = turn_request(
+        parse_request(b'{ "temperature": 1.0, "messages":[{"content":"hi","role":"user"}], "model":"m"}')
+    )
+    other = turn_request(parse_request(b'{"model":"m","messages":[{"role":"user","content":"hi "}],"temperature":1}'))
     assert HASHER.request(one) == HASHER.request(two)
     assert HASHER.request(one) != HASHER.request(other)
 

@@ -9,13 +9,15 @@ from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
 from producers.chat_completions.parameters import HARMLESS_VALUES
-from producers.chat_completions.request import ChatRequest
+from producers.chat_completions.request import ChatRequest, parse_request, turn_request
+from producers.http.callers import authenticate
 from producers.http.refused import RequestRefused
-from producers.ingest.core import Arrival, IngestSettings, Submission, accept, authenticate, parse_request
+from producers.ingest.core import Arrival, IngestSettings, Submission, accept
 from schemas import ids
 from schemas.accounts import ApiKeyCredential
 from schemas.errors import Refusal
 from schemas.messages import Role
+from schemas.ports import AnswerForm
 from tests.unit.ingest.edge_world import KEY, PEPPER
 
 SECRET = "the-user-wrote-this"  # noqa: S105
@@ -36,7 +38,7 @@ def body(**fields: Any) -> bytes:
 
 
 def submit(settings: IngestSettings | None = None, **fields: Any) -> Submission:
-    return accept(parse_request(body(**fields)), CREDENTIAL, ARRIVAL, settings or IngestSettings())
+    return accept(turn_request(parse_request(body(**fields))), CREDENTIAL, ARRIVAL, settings or IngestSettings())
 
 
 def refusal_of(settings: IngestSettings | None = None, **fields: Any) -> Refusal:
@@ -61,7 +63,7 @@ def test_a_stateless_turn() -> None:
     assert (turn.sampling.temperature, turn.sampling.stop, turn.sampling.seed) == (0.5, ("END",), 7)
     assert turn.deadline_ms == ARRIVAL.now_ms + 600_000
     assert submission.event.input[0].content.text == SECRET
-    assert (submission.stream, submission.include_usage) == (False, False)
+    assert submission.form == AnswerForm(stream=False)
 
 
 def test_store_starts_a_conversation_and_an_id_continues_it() -> None:
@@ -101,7 +103,7 @@ def test_an_assistant_message_may_come_back_as_the_sdk_gave_it() -> None:
 
 def test_every_parameter_of_openai_is_either_supported_or_refused_by_name() -> None:
     known = set(get_type_hints(CompletionCreateParamsNonStreaming))
-    supported = set(ChatRequest.model_fields) - {"conversation_id"}
+    supported = set(ChatRequest.model_fields) - {"conversation_id", "parent_id"}
     assert known == supported | set(HARMLESS_VALUES)
 
 
@@ -114,8 +116,8 @@ def test_an_unsupported_parameter_is_refused_unless_it_means_nothing(name: str) 
 
 
 def test_a_value_that_only_equals_the_harmless_one_is_refused() -> None:
-    assert code_and_param(refusal_of(n=True)) == ("unsupported_parameter", "n")
-    assert code_and_param(refusal_of(logprobs=0)) == ("unsupported_parameter", "logprobs")
+    assert code_and_param(refusal_of(n=True)) == ("invalid_type", "n")
+    assert code_and_param(refusal_of(logprobs=0)) == ("invalid_type", "logprobs")
 
 
 def test_an_unknown_parameter_is_named() -> None:
@@ -138,7 +140,7 @@ def test_a_hostile_parameter_name_is_cut() -> None:
         ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content"),
         ({"messages": [{"role": SECRET, "content": "x"}]}, "invalid_value", "messages[0].role"),
         ({"messages": [{"role": "function", "content": "x"}]}, "invalid_value", "messages[0].role"),
-        ({"messages": [{"role": "user", "content": None}]}, "invalid_type", "messages[0].content"),
+        ({"messages": [{"role": "user", "content": None}]}, "missing_required_parameter", "messages[0].content"),
         ({"messages": [{"role": "user", "content": []}]}, "invalid_value", "messages[0].content"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]},
@@ -147,13 +149,13 @@ def test_a_hostile_parameter_name_is_cut() -> None:
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": SECRET}]}]},
-            "invalid_value",
-            "messages[0].content[0].type",
+            "invalid_type",
+            "messages[0].content[0]",
         ),
         (
             {"messages": [{"role": "assistant", "content": "x", "tool_calls": [SECRET]}]},
-            "unsupported_parameter",
-            "messages[0].tool_calls",
+            "invalid_type",
+            "messages[0].tool_calls[0]",
         ),
         ({"messages": [{"role": "user", "content": "x", "shout": 1}]}, "unknown_parameter", "messages[0].shout"),
         ({"temperature": 2.1}, "invalid_value", "temperature"),

@@ -11,7 +11,7 @@ from consumers.sse.core import SseSettings
 from schemas import ids
 from schemas.errors import OutcomeUnknown, server_error
 from schemas.events import Turn
-from schemas.ports import Outgoing
+from schemas.ports import AnswerForm, Outgoing
 from schemas.topics import TOKENS, TURNS_CANCELLED
 from tests.support.memory_log import MemoryLog, MemoryProducer
 from tests.unit.ingest.edge_world import HOME, SSE, FakeMetrics, Stages, live_turns, make_answers, until
@@ -75,7 +75,7 @@ class Edge:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self.answers.run())
             reader = self.turns.open(turn.turn_id)
-            answer = self.answers.answer(turn, reader, client.receive, client.send, stream=stream, include_usage=False)
+            answer = self.answers.answer(turn, reader, client.receive, client.send, AnswerForm(stream=stream))
             writing = tasks.create_task(answer)
             yield Stages(self.log, turn)
             await asyncio.wait([writing])

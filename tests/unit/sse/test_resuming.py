@@ -11,7 +11,7 @@ from schemas.cursors import CursorSigner
 from schemas.errors import server_error
 from schemas.events import FinishReason, Turn
 from schemas.ids import message_seq
-from schemas.ports import StoredAnswer
+from schemas.ports import AnswerForm, StoredAnswer
 from schemas.tokens import Attached, Cleared
 from schemas.topics import TURNS_CANCELLED
 from tests.unit.ingest.edge_world import ACCOUNT, CURSOR_KEY, LIMITS, SSE, USAGE, Stages, until
@@ -79,7 +79,7 @@ async def test_every_reader_of_a_turn_gets_the_same_bytes(*, stored: bool) -> No
     async with serving(edge):
         again = Client()
         reader = await edge.turns.follow(turn.turn_id)
-        await edge.answers.answer(turn, reader, again.receive, again.send, stream=True, include_usage=False)
+        await edge.answers.answer(turn, reader, again.receive, again.send, AnswerForm(stream=True))
         resumed = await resume(edge, turn, None)
     assert again.body == first.body
     assert first.body.endswith(DONE)

@@ -1,0 +1,57 @@
+"""Who sends a request."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.datastructures import Headers
+
+from producers.http.accounts import Accounts
+from producers.http.api_keys import bearer_token, key_hash, parse_api_key
+from producers.http.refused import RequestRefused
+from schemas import errors
+from schemas.accounts import Account, ApiKeyCredential, Credential
+from schemas.errors import Refusal
+
+_AUTHORIZATION: Final = "authorization"
+
+
+class Callers:
+    """Credentials of requests, and the accounts behind them."""
+
+    def __init__(self, accounts: Accounts, pepper: bytes) -> None:
+        """``pepper`` keys the hashes of API keys."""
+        self._accounts = accounts
+        self._pepper = pepper
+
+    def credential(self, headers: Headers) -> Credential:
+        """The credential of a request. Raises RequestRefused (401)."""
+        return authenticate(headers.getlist(_AUTHORIZATION), self._pepper)
+
+    async def resolve(self, credential: Credential) -> Account:
+        """The account behind ``credential``. Raises RequestRefused (401), Retryable."""
+        return await self._accounts.resolve(credential)
+
+    async def account(self, headers: Headers) -> Account:
+        """Who asks. Raises RequestRefused (401), Retryable."""
+        return await self.resolve(self.credential(headers))
+
+
+def authenticate(authorization: Sequence[str], pepper: bytes) -> Credential:
+    """The credential in the ``Authorization`` headers of a request. Raises RequestRefused (401).
+
+    Well-formed is all it says: whether the key exists is the auth stage's to decide.
+    """
+    if not authorization:
+        raise RequestRefused(_missing_api_key())
+    # Two headers could be read as one user here and as another by a proxy.
+    token = bearer_token(authorization[0]) if len(authorization) == 1 else None
+    key = parse_api_key(token or "")
+    if key is None:
+        raise RequestRefused(errors.invalid_api_key())
+    return ApiKeyCredential(key_hash=key_hash(key, pepper))
+
+
+def _missing_api_key() -> Refusal:
+    refused = errors.invalid_api_key()
+    message = "You did not provide an API key. Send it in the header 'Authorization: Bearer YOUR_KEY'."
+    return refused.model_copy(update={"error": refused.error.model_copy(update={"message": message})})
