@@ -97,6 +97,11 @@ def model_not_found(model: str) -> Refusal:
     )
 
 
+def unsupported_by_model(param: str, model: str) -> Refusal:
+    """400: the model that was asked cannot do what a parameter asks for."""
+    return invalid_request(f"'{param}' is not supported with the model '{model[:64]}'.", param, "unsupported_parameter")
+
+
 def conversation_not_found() -> Refusal:
     """404, the same for an unknown conversation and for somebody else's."""
     return Refusal(

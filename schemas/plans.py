@@ -40,8 +40,21 @@ class Plan(BaseModel):
 
 DEFAULT_PLAN: Final = "free"
 DEFAULT_PLANS: Final[Mapping[str, Plan]] = {
-    "free": Plan(models=("turnstream-fast",)),
-    "pro": Plan(requests_per_minute=1_000, tokens_per_minute=1_000_000),
+    "free": Plan(
+        models=("turnstream-fast",),
+        requests_per_day=2_000,
+        tokens_per_day=2_000_000,
+        concurrent_turns_max=20,
+        context_tokens_max=8_192,
+        output_tokens_max=2_048,
+    ),
+    "pro": Plan(
+        requests_per_minute=1_000,
+        requests_per_day=100_000,
+        tokens_per_minute=1_000_000,
+        tokens_per_day=100_000_000,
+        concurrent_turns_max=200,
+    ),
     "enterprise": Plan(
         requests_per_minute=10_000,
         tokens_per_minute=10_000_000,
@@ -50,3 +63,9 @@ DEFAULT_PLANS: Final[Mapping[str, Plan]] = {
     ),
     "suspended": Plan(models=()),
 }
+_UNLISTED: Final = Plan(models=())
+
+
+def plan_of(plans: Mapping[str, Plan], name: str) -> Plan:
+    """The plan of that name. One that is not listed has no models, and the least limits for turns under way."""
+    return plans.get(name, _UNLISTED)

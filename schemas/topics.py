@@ -137,7 +137,7 @@ USAGE_EVENTS: Final = Topic(
     key=Key.USER,
     partitions=16,
     retention_hours=30 * 24,
-    producer="inference",
+    producer="inference, prompt, moderation",
     groups=("turnstream.rate_limit_settle", "turnstream.windows"),
     summary="Tokens, times and outcome of each turn; deduplicate by turn_id.",
 )

@@ -20,7 +20,7 @@ def fuse(processes: Mapping[StageRow, BatchProcess]) -> Mapping[StageRow, BatchP
 
 def fed_here(rows: Sequence[StageRow]) -> set[StageRow]:
     """Those of ``rows`` that another of them feeds: fused, they meet mostly records that they had already."""
-    return {row for row in rows if any(row.source in other.sinks for other in rows)}
+    return {row for row in rows if any(row.source is other.sinks[0] for other in rows)}
 
 
 class Fused:
@@ -70,4 +70,5 @@ def _chain(row: StageRow, processes: Mapping[StageRow, BatchProcess]) -> list[tu
 
 
 def _reader_of(row: StageRow, processes: Mapping[StageRow, BatchProcess]) -> StageRow | None:
-    return next((other for other in processes if other.source in row.sinks), None)
+    # A turn goes on along the first sink; what else a row writes is told to others, who read it in their own time.
+    return next((other for other in processes if other.source is row.sinks[0]), None)

@@ -8,6 +8,7 @@ from typing import Final
 
 from schemas.topics import (
     INFERENCE_REQUESTS,
+    LIMITS_LEDGER,
     MODERATION_DECISIONS,
     TOKENS,
     TURNS_ADMITTED,
@@ -21,7 +22,10 @@ from schemas.topics import (
 
 @dataclass(frozen=True, slots=True)
 class StageRow:
-    """One processor: its name in logs, metrics and ``--only``, its source topic and its possible sink topics."""
+    """One processor: its name in logs, metrics and ``--only``, its source topic and its possible sink topics.
+
+    The first sink is where a turn goes on.
+    """
 
     name: str
     source: Topic
@@ -34,9 +38,11 @@ class StageRow:
 
 
 AUTH: Final = StageRow("auth", TURNS_SUBMITTED, (TURNS_AUTHORIZED, TOKENS))
-RATE_LIMIT: Final = StageRow("rate_limit", TURNS_AUTHORIZED, (TURNS_ADMITTED, TOKENS))
-RATE_LIMIT_SETTLE: Final = StageRow("rate_limit_settle", USAGE_EVENTS, ())
-PROMPT: Final = StageRow("prompt", TURNS_ADMITTED, (TURNS_PROMPTED, TOKENS))
-MODERATION: Final = StageRow("moderation", TURNS_PROMPTED, (TOKENS, *INFERENCE_REQUESTS.values(), MODERATION_DECISIONS))
+RATE_LIMIT: Final = StageRow("rate_limit", TURNS_AUTHORIZED, (TURNS_ADMITTED, TOKENS, LIMITS_LEDGER))
+RATE_LIMIT_SETTLE: Final = StageRow("rate_limit_settle", USAGE_EVENTS, (LIMITS_LEDGER,))
+PROMPT: Final = StageRow("prompt", TURNS_ADMITTED, (TURNS_PROMPTED, TOKENS, USAGE_EVENTS))
+MODERATION: Final = StageRow(
+    "moderation", TURNS_PROMPTED, (TOKENS, *INFERENCE_REQUESTS.values(), MODERATION_DECISIONS, USAGE_EVENTS)
+)
 
 ROWS: Final = (AUTH, RATE_LIMIT, RATE_LIMIT_SETTLE, PROMPT, MODERATION)

@@ -19,6 +19,7 @@ from consumers.work import KeyedSettings, LoopSettings
 from producers.ingest.core import IngestSettings
 from schemas.errors import Fatal
 from schemas.models import DEFAULT_CATALOGUE, ModelCard
+from schemas.plans import DEFAULT_PLANS, Plan
 from schemas.topics import POOLS
 from stream_processors.auth.core import AuthSettings
 from stream_processors.moderation.core import ModerationSettings
@@ -117,6 +118,9 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     secrets: SecretSettings = SecretSettings()
     models: tuple[ModelCard, ...] = Field(default=DEFAULT_CATALOGUE, min_length=1)
+    plans: Mapping[str, Plan] = Field(
+        default=DEFAULT_PLANS, min_length=1, description="What accounts may use, by plan."
+    )
     edge: EdgeSettings = EdgeSettings()
     ingest: IngestSettings = IngestSettings()
     sse: SseSettings = SseSettings()

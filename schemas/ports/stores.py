@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.accounts import Account, Credential
-from schemas.events import FinishReason, RateLimits, Usage
+from schemas.events import FinishReason, LimitWindow, Usage
 from schemas.messages import Message
 
 
@@ -79,31 +79,49 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a turn asks of its quotas."""
+    """What a turn asks of its quotas. Not settled within ``hold_ms``, it is given back: the turn is taken for lost."""
 
     turn_id: str
     account: Account
+    tokens: int
+    hold_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A reservation that was given back because nobody settled it in time."""
+
+    turn_id: str
+    key_id: str
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The limiter's answer. Refused by ``scope`` ("requests" or "tokens") when ``scope`` is not None."""
+    """The limiter's answer: every quota of the account as the turn found and left it; ``refused_by`` had no room.
 
-    limits: RateLimits
-    scope: str | None = None
+    ``lost`` are reservations of the same user that were given back on this occasion.
+    """
+
+    windows: tuple[LimitWindow, ...]
+    refused_by: LimitWindow | None = None
     retry_after_ms: int = 0
+    lost: tuple[Lost, ...] = ()
 
 
 class Quota(Protocol):
-    """Request and token quotas; every operation is atomic and idempotent per turn id."""
+    """Request and token quotas and running turns; every operation is atomic and idempotent per turn id."""
 
     async def reserve(self, reservations: Sequence[Reservation]) -> Sequence[Grant]:
         """One grant per reservation, in order. The same turn id gets the same grant again. Raises Retryable."""
         ...
 
-    async def settle(self, used: Sequence[tuple[Account, str, int]]) -> None:
-        """Replace the reserved tokens of (account, turn id) by the tokens really used. Raises Retryable."""
+    async def settle(self, used: Sequence[tuple[Account, str, int]]) -> Sequence[tuple[LimitWindow, ...] | None]:
+        """Replace the reserved tokens of (account, turn id) by the tokens really used; the turn runs no more.
+
+        Per turn the quotas after it, the same again when it comes again; None for one that holds no grant. Raises
+        Retryable.
+        """
         ...
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,15 +13,13 @@ from schemas.errors import (
     conversation_busy,
     conversation_not_found,
     invalid_api_key,
-    model_not_found,
     storage_unavailable,
 )
 from schemas.events import Turn, TurnAuthorized, TurnSubmitted
 from schemas.ids import EPOCH_MAX, message_seq, public_turn_id
-from schemas.models import DEFAULT_CATALOGUE, ModelCard, by_id
+from schemas.plans import plan_of
 from schemas.ports import Owner, Received
-
-ALL_MODELS: Final = tuple(card.id for card in DEFAULT_CATALOGUE)
+from stream_processors.auth.routing import Chosen, Entitlements, choose
 
 
 class AuthSettings(BaseModel):
@@ -33,9 +30,8 @@ class AuthSettings(BaseModel):
     epoch: int = Field(
         default=0, ge=0, le=EPOCH_MAX, description="Raise it when partitions are re-laid or a region fails over."
     )
-    plan_models: Mapping[str, tuple[str, ...]] = Field(
-        default={"free": ("turnstream-fast",), "pro": ALL_MODELS, "enterprise": ALL_MODELS, "suspended": ()},
-        description="Models by plan. A plan that is missing or empty may ask none: 403.",
+    auto_input_tokens_max: int = Field(
+        default=2_000, ge=1, description="`auto` gives a turn with more input (estimated) to the capable tier."
     )
     key_cache_s: float = Field(default=5.0, ge=0, description="How long a revoked key may still pass.")
     key_cache_entries_max: int = Field(default=100_000, ge=1)
@@ -61,41 +57,21 @@ class AuthSettings(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Entitlements:
-    """Which plan may ask which model."""
-
-    cards: Mapping[str, ModelCard]
-    models: Mapping[str, frozenset[str]]
-
-    @classmethod
-    def of(cls, settings: AuthSettings, catalogue: tuple[ModelCard, ...]) -> "Entitlements":
-        """The entitlements of the settings. Raises ValueError for a model id that occurs twice."""
-        models = {plan: frozenset(names) for plan, names in settings.plan_models.items()}
-        return cls(cards=by_id(catalogue), models=models)
-
-
-@dataclass(frozen=True, slots=True)
 class Permit:
-    """An account that may ask a model."""
+    """An account that may ask, and the model that answers it."""
 
     account: Account
-    pool: str
+    chosen: Chosen
 
 
-def permit(turn: Turn, account: Account | None, entitlements: Entitlements) -> Permit | Refusal:
-    """Whether the key is known, had not expired when the turn was submitted, and may ask the model by itself and plan.
-
-    An unknown model and one outside the plan get the same answer: names of private models do not leak.
-    """
-    if account is None or account.has_expired(turn.submitted_at_ms):
+def permit(event: TurnSubmitted, account: Account | None, entitlements: Entitlements) -> Permit | Refusal:
+    """Whether the key is known and had not expired when the turn was submitted, and which model it may ask for it."""
+    if account is None or account.has_expired(event.turn.submitted_at_ms):
         return invalid_api_key()
-    models = entitlements.models.get(account.plan)
-    if not models:
+    if not plan_of(entitlements.plans, account.plan).models:
         return _plan_without_models()
-    card = entitlements.cards.get(turn.model)
-    if card is None or card.id not in models or not account.may_ask(card.id):
-        return model_not_found(turn.model)
-    return Permit(account, card.pool)
+    chosen = choose(event, account, entitlements)
+    return chosen if isinstance(chosen, Refusal) else Permit(account, chosen)
 
 
 def needs_owner(turn: Turn) -> bool:
@@ -154,12 +130,14 @@ def claims(turns: Sequence[tuple[Turn, Permit]]) -> Mapping[int, Mapping[str, Ow
 
 
 def authorized(received: Received[TurnSubmitted], permitted: Permit, epoch: int) -> TurnAuthorized:
-    """The submitted turn with its account, pool and place in the conversation, which the log's offset gives."""
+    """The submitted turn with its account, model and place in the conversation, which the log's offset gives."""
     event = received.event
     return TurnAuthorized(
         turn=event.turn,
         account=permitted.account,
-        pool=permitted.pool,
+        pool=permitted.chosen.card.pool,
+        served_model=permitted.chosen.card.id,
+        fallbacks=permitted.chosen.fallbacks,
         message_seq=message_seq(epoch, received.record.offset, 0),
         input=event.input,
     )

@@ -9,11 +9,13 @@ import structlog
 from schemas.accounts import Account
 from schemas.errors import Refusal, Retryable, storage_unavailable
 from schemas.events import Turn, TurnSubmitted
-from schemas.models import ModelCard
+from schemas.models import Catalogue, ModelCard
+from schemas.plans import Plan
 from schemas.ports import ConversationDirectory, Emit, Metrics, Outcome, Owner, Received
 from schemas.topics import TURNS_AUTHORIZED
 from stream_processors.auth import core
 from stream_processors.auth.caching import CachedAccounts
+from stream_processors.auth.routing import Entitlements
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.bounded_gather import gather_bounded
 from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
@@ -44,6 +46,7 @@ class Authorize:
         self,
         settings: core.AuthSettings,
         catalogue: tuple[ModelCard, ...],
+        plans: Mapping[str, Plan],
         *,
         accounts: CachedAccounts,
         conversations: ConversationDirectory,
@@ -52,7 +55,7 @@ class Authorize:
     ) -> None:
         self._epoch = settings.epoch
         self._in_flight_max = settings.statements_in_flight_max
-        self._entitlements = core.Entitlements.of(settings, catalogue)
+        self._entitlements = Entitlements(Catalogue.of(catalogue), plans, settings.auto_input_tokens_max)
         self._accounts = accounts
         self._conversations = conversations
         self._running = running
@@ -90,7 +93,7 @@ class Authorize:
     def _permit(self, event: TurnSubmitted, account: Account | None, unknown: Refusal | None) -> Verdict:
         if account is None and unknown is not None:
             return unknown
-        return core.permit(event.turn, account, self._entitlements)
+        return core.permit(event, account, self._entitlements)
 
     async def _stored(self, permitted: Sequence[tuple[Turn, core.Permit]]) -> _Stored:
         """Who owns the conversations of these turns, and which of the turns may not run now."""

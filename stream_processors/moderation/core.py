@@ -14,14 +14,13 @@ from schemas.events import (
     ModerationDecided,
     TurnPrompted,
     Usage,
-    UsageRecorded,
 )
 from schemas.messages import Message
 from schemas.ports import Emit, Verdict
 from schemas.tokens import AttemptStarted, Cleared, Finished
-from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, USAGE_EVENTS
+from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS
 from stream_processors.moderation.ruleset import Action, DenyRule
-from stream_processors.outcomes import answer, pass_on, refuse
+from stream_processors.outcomes import answer, pass_on, refuse, unused
 from stream_processors.topology import MODERATION
 
 TRACEPARENT_PARTS: Final = 4
@@ -53,7 +52,13 @@ def own_texts(event: TurnPrompted) -> Iterator[str]:
 
 
 def decide(
-    event: TurnPrompted, verdict: Verdict, *, policy_version: str, decided_at_ms: int, traceparent: str | None
+    event: TurnPrompted,
+    verdict: Verdict,
+    *,
+    policy_version: str,
+    decided_at_ms: int,
+    received_at_ms: int,
+    traceparent: str | None,
 ) -> Sequence[Emit]:
     """The events that carry out ``verdict``.
 
@@ -74,10 +79,11 @@ def decide(
     )
     record = Emit(MODERATION_DECISIONS, key=event.turn.turn_id, event=decided, turn_id=event.turn.turn_id)
     if verdict.decision is not Decision.ALLOWED:
-        return (refuse(event.turn, MODERATION.name, content_policy_violation(), event.limits), record)
+        bill = unused(event, FinishReason.CONTENT_FILTER, received_at_ms)
+        return (refuse(event.turn, MODERATION.name, content_policy_violation(), event.limits), record, bill)
     if not event.turn.wants_answer:
         said = (cleared(event), *nothing_said(event))
-        return (*(answer(event.turn, each) for each in said), record, unused(event))
+        return (*(answer(event.turn, each) for each in said), record, unused(event, FinishReason.STOP, received_at_ms))
     return (answer(event.turn, cleared(event)), _request(event), record)
 
 
@@ -110,28 +116,6 @@ def nothing_said(event: TurnPrompted) -> tuple[AttemptStarted, Finished]:
         AttemptStarted(turn_id=turn_id, attempt=1, owner=owner),
         Finished(turn_id=turn_id, attempt=1, owner=owner, seq=0, finish_reason=FinishReason.STOP, usage=NO_USAGE),
     )
-
-
-def unused(event: TurnPrompted) -> Emit:
-    """The bill of such a turn, which gives back what the limits hold for it; the same however often it is made."""
-    turn, account = event.turn, event.account
-    recorded = UsageRecorded(
-        turn_id=turn.turn_id,
-        conversation_id=turn.conversation_id,
-        tenant_id=account.tenant_id,
-        user_id=account.user_id,
-        key_id=account.key_id,
-        plan=account.plan,
-        model=event.served_model or turn.model,
-        pool=event.pool,
-        usage=NO_USAGE,
-        finish_reason=FinishReason.STOP,
-        attempt=1,
-        duration_ms=0,
-        submitted_at_ms=turn.submitted_at_ms,
-        recorded_at_ms=turn.submitted_at_ms,
-    )
-    return Emit(USAGE_EVENTS, key=account.user_id, event=recorded, turn_id=turn.turn_id)
 
 
 def content_policy_violation() -> Refusal:

@@ -35,5 +35,6 @@ class Moderate:
             verdict,
             policy_version=self._policy.version,
             decided_at_ms=self._now_ms(),
+            received_at_ms=received.record.timestamp_ms,
             traceparent=received.traceparent,
         )

@@ -18,6 +18,7 @@ from schemas.errors import Refusal, invalid_request
 from schemas.events import Prompt, Turn, TurnAdmitted, TurnPrompted
 from schemas.messages import Message, Role
 from schemas.models import ModelCard
+from schemas.plans import Plan
 from schemas.ports import StoredMessage
 from stream_processors.prompt.branching import Branch
 from stream_processors.token_counts import ANSWER_OVERHEAD_TOKENS, TokenCounter, message_tokens
@@ -152,6 +153,13 @@ def was_exchanged(stored: StoredMessage) -> bool:
     wants one has asked again.
     """
     return not stored.deleted and (stored.complete or stored.message.role is Role.ASSISTANT)
+
+
+def within_plan(card: ModelCard, plan: Plan) -> ModelCard:
+    """The model as a plan lets it be used: with no more context, and no longer answers, than the plan has."""
+    context_tokens = min(card.context_tokens, plan.context_tokens_max or card.context_tokens)
+    output_tokens = min(card.output_tokens_max, plan.output_tokens_max or card.output_tokens_max, context_tokens - 1)
+    return card.model_copy(update={"context_tokens": context_tokens, "output_tokens_max": output_tokens})
 
 
 def room_for(max_tokens: int | None, card: ModelCard, completion_tokens_min: int) -> Room:

@@ -6,11 +6,12 @@ from typing import Any
 import structlog
 
 from schemas.errors import Refusal, Retryable, model_not_found
-from schemas.events import TurnAdmitted
+from schemas.events import FinishReason, TurnAdmitted, TurnPrompted
 from schemas.models import ModelCard, by_id
+from schemas.plans import Plan, plan_of
 from schemas.ports import Emit, History, Metrics, Outcome, Received, StoredMessage
 from schemas.topics import TURNS_PROMPTED
-from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
+from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse, unused
 from stream_processors.prompt import core
 from stream_processors.prompt.branching import Branches, Found, needs_history
 from stream_processors.token_counts import TokenCounter
@@ -32,6 +33,7 @@ class BuildPrompts:
         self,
         settings: core.PromptSettings,
         catalogue: tuple[ModelCard, ...],
+        plans: Mapping[str, Plan],
         *,
         contexts: core.HotContexts,
         history: History,
@@ -40,6 +42,7 @@ class BuildPrompts:
     ) -> None:
         self._settings = settings
         self._cards = by_id(catalogue)
+        self._plans = plans
         self._policy = core.policy_section(settings)
         self._contexts = contexts
         self._history = history
@@ -54,7 +57,7 @@ class BuildPrompts:
     async def _outcomes(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         events = [received.event for received in batch]
         found = await self._branches.find(events, await self._histories(events))
-        outcomes = decide_each(batch, lambda received: self._decide(received.event, found))
+        outcomes = decide_each(batch, lambda received: self._decide(received, found))
         count_refusals(self._metrics, outcomes)
         return outcomes
 
@@ -105,21 +108,28 @@ class BuildPrompts:
         except Retryable as error:
             log.warning("prompt.rebuild_unpublished", conversations=len(histories), error=str(error))
 
-    def _decide(self, event: TurnAdmitted, found: Mapping[str, Found]) -> Sequence[Emit]:
-        card = self._cards.get(event.served_model or event.turn.model)
+    def _decide(self, received: Received[TurnAdmitted], found: Mapping[str, Found]) -> Sequence[Emit]:
+        event = received.event
+        prompted = self._prompted(event, found)
+        if isinstance(prompted, Refusal):
+            # When it was refused must not change when its record comes again.
+            bill = unused(event, FinishReason.FAILED, received.record.timestamp_ms)
+            return (refuse(event.turn, PROMPT.name, prompted, event.limits), bill)
+        return (pass_on(TURNS_PROMPTED, event.turn, prompted),)
+
+    def _prompted(self, event: TurnAdmitted, found: Mapping[str, Found]) -> TurnPrompted | Refusal:
+        model = event.served_model or event.turn.model
+        card = self._cards.get(model)
         if card is None:
-            return (refuse(event.turn, PROMPT.name, model_not_found(event.turn.model)),)
+            return model_not_found(model)
         branch = found[event.turn.turn_id]
         if isinstance(branch, Refusal):
-            return (refuse(event.turn, PROMPT.name, branch, event.limits),)
-        prompted = core.build(
+            return branch
+        return core.build(
             event,
-            card,
+            core.within_plan(card, plan_of(self._plans, event.account.plan)),
             branch,
             policy=self._policy,
             completion_tokens_min=self._settings.completion_tokens_min,
             count=self._count,
         )
-        if isinstance(prompted, Refusal):
-            return (refuse(event.turn, PROMPT.name, prompted, event.limits),)
-        return (pass_on(TURNS_PROMPTED, event.turn, prompted),)

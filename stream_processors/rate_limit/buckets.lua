@@ -1,60 +1,99 @@
--- Leaky buckets, put before both scripts. A bucket is a hash: units used of each kind (fractions count) and the
--- server's microseconds at which that was so. What is used leaks away evenly: `limit` units in PERIOD_US.
-local PERIOD_US = 60 * 1000 * 1000
+-- Leaky buckets, put before both scripts. A subject (user, tenant or key) is a hash with a field per quota, such as
+-- "tokens/day": units used (fractions count) and the server's microseconds at which that was so. What is used leaks
+-- away evenly: `limit` units in one period.
 -- Usage may exceed its reservation (a long history); beyond this many times the limit the excess is forgiven.
 local USED_LIMITS_MAX = 2
 -- Sums of fractions miss whole numbers by less than this many units.
 local ROUNDING = 1e-6
 -- Kept a moment longer than needed: an expired bucket must be an empty one.
 local SPARE_MS = 1000
+local WINDOW_ARGS = 4
 
 local function server_now_us()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
 
-local function leaked(used, since_us, now_us, limit)
-  -- A server clock that was set back only stops the leak for a while.
-  local gone = math.max(0, now_us - since_us) * limit / PERIOD_US
-  return math.max(0, used - gone)
+-- A server clock that was set back only stops the leak for a while.
+local function elapsed_us(since_us, now_us)
+  return math.max(0, now_us - since_us)
 end
 
--- What is used of a subject's buckets now. A limit of 0 means that the subject has none.
-local function read_subject(key, requests_limit, tokens_limit, now_us)
-  local subject = {
-    key = key,
-    requests = {limit = requests_limit, used = 0},
-    tokens = {limit = tokens_limit, used = 0},
-  }
-  local stored = redis.call('HMGET', key, 'at', 'requests', 'tokens')
-  if stored[1] then
-    local since_us = tonumber(stored[1])
-    subject.requests.used = leaked(tonumber(stored[2]), since_us, now_us, requests_limit)
-    subject.tokens.used = leaked(tonumber(stored[3]), since_us, now_us, tokens_limit)
+-- The quotas described by `args` from `first` on, each as four: number of the subject's key, field, limit, period in
+-- microseconds; with what is used of them now.
+local function read_windows(args, first, now_us)
+  local windows = {}
+  for place = first, #args, WINDOW_ARGS do
+    local window = {
+      subject = tonumber(args[place]),
+      field = args[place + 1],
+      limit = tonumber(args[place + 2]),
+      period_us = tonumber(args[place + 3]),
+      used = 0,
+    }
+    window.of_requests = string.sub(window.field, 1, 8) == 'requests'
+    local stored = redis.call('HGET', KEYS[window.subject], window.field)
+    if stored then
+      local used, since_us = string.match(stored, '^(%S+) (%S+)$')
+      local leaked = elapsed_us(tonumber(since_us), now_us) * window.limit / window.period_us
+      window.used = math.max(0, tonumber(used) - leaked)
+    end
+    windows[#windows + 1] = window
   end
-  return subject
+  return windows
 end
 
-local function add(bucket, units)
-  bucket.used = math.max(0, math.min(bucket.used + units, USED_LIMITS_MAX * bucket.limit))
+local function add(window, units)
+  window.used = math.max(0, math.min(window.used + units, USED_LIMITS_MAX * window.limit))
 end
 
-local function us_until_empty(bucket)
-  if bucket.limit == 0 then
-    return 0
+-- Replace what a reservation took at `since_us` by what was used. Of what it took too much, that share comes back
+-- which cannot have leaked away since.
+local function correct(window, took, used, since_us, now_us)
+  local units = used - took
+  if units < 0 then
+    units = units * math.max(0, 1 - elapsed_us(since_us, now_us) / window.period_us)
   end
-  return bucket.used * PERIOD_US / bucket.limit
+  add(window, units)
 end
 
-local function write_subject(subject, now_us)
-  local empty_us = math.max(us_until_empty(subject.requests), us_until_empty(subject.tokens))
-  if empty_us == 0 then
-    redis.call('DEL', subject.key)
-    return
+local function ms_until_empty(window)
+  return math.ceil(window.used * window.period_us / window.limit / 1000)
+end
+
+local function write_windows(windows, now_us)
+  for _, window in ipairs(windows) do
+    local key = KEYS[window.subject]
+    if window.used == 0 then
+      redis.call('HDEL', key, window.field)
+    else
+      redis.call('HSET', key, window.field, string.format('%.17g %.0f', window.used, now_us))
+      redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), ms_until_empty(window) + SPARE_MS))
+    end
   end
-  redis.call('HSET', subject.key,
-    'at', string.format('%.0f', now_us),
-    'requests', string.format('%.17g', subject.requests.used),
-    'tokens', string.format('%.17g', subject.tokens.used))
-  redis.call('PEXPIRE', subject.key, math.ceil(empty_us / 1000) + SPARE_MS)
+end
+
+-- "subject,field,limit,used,reset_ms" for each, separated by semicolons.
+local function told(windows)
+  local texts = {}
+  for place, window in ipairs(windows) do
+    texts[place] = string.format('%d,%s,%d,%d,%d', window.subject, window.field, window.limit,
+      math.max(0, math.ceil(window.used - ROUNDING)), ms_until_empty(window))
+  end
+  return table.concat(texts, ';')
+end
+
+-- What a running turn holds: tokens, the microseconds since when, and the id of its key.
+local function held_by(turn)
+  local held = redis.call('HGET', KEYS[6], turn)
+  if not held then
+    return nil
+  end
+  local tokens, since_us, key_id = string.match(held, '^(%S+) (%S+) (.*)$')
+  return {tokens = tonumber(tokens), since_us = tonumber(since_us), key_id = key_id}
+end
+
+local function let_go(turn)
+  redis.call('ZREM', KEYS[5], turn)
+  redis.call('HDEL', KEYS[6], turn)
 end

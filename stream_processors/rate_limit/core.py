@@ -1,73 +1,51 @@
 """What a turn costs, and what its account is told. Pure.
 
-Each account has two leaky buckets, requests and tokens, and its tenant may have two more. What is used leaks
-away evenly within ``PERIOD_S``. A turn fits into all of its buckets or is refused by all.
+A turn fits into all quotas of its account (``quotas``) or is refused by all.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.accounts import Account
 from schemas.errors import ErrorBody, ErrorType, Refusal
-from schemas.events import RateLimits, TurnAdmitted, TurnAuthorized, UsageRecorded
+from schemas.events import LimitWindow, TurnAdmitted, TurnAuthorized, UsageRecorded
+from schemas.plans import Plan
 from schemas.ports import Emit, Grant
 from schemas.topics import TURNS_ADMITTED
 from stream_processors.outcomes import pass_on, refuse
+from stream_processors.rate_limit.quotas import MS_PER_S, rate_limits
 from stream_processors.token_counts import estimate_tokens, message_tokens
 from stream_processors.topology import RATE_LIMIT
 
+Plans = Mapping[str, Plan]
+
 PERIOD_S: Final = 60
 RATE_LIMIT_CODE: Final = "rate_limit_exceeded"
-_MS_PER_S: Final = 1_000
-
-
-class PlanLimits(BaseModel):
-    """The quotas of a plan. A tenant limit of None leaves the tenant as a whole unlimited."""
-
-    model_config = ConfigDict(frozen=True)
-
-    requests_per_minute: int = Field(ge=1)
-    tokens_per_minute: int = Field(ge=1)
-    tenant_requests_per_minute: int | None = Field(default=None, ge=1)
-    tenant_tokens_per_minute: int | None = Field(default=None, ge=1)
-    completion_tokens_default: int = Field(default=1_024, ge=1, description="Reserved when the client names none.")
-    completion_tokens_max: int = Field(default=8_192, ge=1, description="Reserved at most; usage settles the rest.")
-
-    @property
-    def turn_tokens_max(self) -> int:
-        """The largest reservation that can ever be granted."""
-        return min(self.tokens_per_minute, self.tenant_tokens_per_minute or self.tokens_per_minute)
+DAY_CODE: Final = "insufficient_quota"
+RUNNING_CODE: Final = "concurrent_turns_exceeded"
 
 
 class RateLimitSettings(BaseModel):
-    """Settings of the rate limit stage."""
+    """Settings of the rate limit stage; the quotas themselves are in ``plans``."""
 
     model_config = ConfigDict(frozen=True)
 
-    plans: Mapping[str, PlanLimits] = Field(
-        default={
-            "free": PlanLimits(requests_per_minute=60, tokens_per_minute=60_000),
-            "pro": PlanLimits(requests_per_minute=1_000, tokens_per_minute=1_000_000),
-            "enterprise": PlanLimits(
-                requests_per_minute=10_000,
-                tokens_per_minute=10_000_000,
-                tenant_requests_per_minute=60_000,
-                tenant_tokens_per_minute=60_000_000,
-            ),
-        }
-    )
-    default_plan: str = Field(default="free", description="Whose limits hold for a plan that is not listed.")
     reservation_s: int = Field(default=900, ge=PERIOD_S, description="How long a turn's grant is remembered.")
     refusal_s: int = Field(default=60, ge=1, description="How long a turn's refusal is remembered.")
+    settle_grace_s: int = Field(
+        default=30,
+        ge=1,
+        description="A turn that nobody settled so long after its deadline is lost: what it reserved is given back.",
+    )
     # Less than the loop waits before it stops the process, which others need: ``RetryPolicy.total_seconds_max``.
     settlement_seconds_max: int = Field(
         default=2 * PERIOD_S,
         ge=PERIOD_S,
         le=240,
-        description="A settlement that finds no Redis for so long is dropped: what it corrects has leaked away.",
+        description="A settlement that finds no Redis for so long is dropped: what it corrects is given back anyway.",
     )
     redis_seconds_max: float = Field(default=0.5, gt=0, description="Wait for one round trip.")
     redis_retry_s: float = Field(default=2.0, gt=0, description="A Redis that did not answer is left alone so long.")
@@ -80,40 +58,40 @@ class RateLimitSettings(BaseModel):
     )
     fallback_entries_max: int = Field(default=100_000, ge=1, description="Accounts, and turns, remembered for that.")
 
-    @model_validator(mode="after")
-    def _default_is_listed(self) -> Self:
-        if self.default_plan not in self.plans:
-            raise ValueError("default_plan must be one of plans")
-        return self
 
-    def limits_of(self, plan: str) -> PlanLimits:
-        """The limits of ``plan``, or of the default plan when it is not listed."""
-        return self.plans.get(plan) or self.plans[self.default_plan]
-
-
-def tokens_to_reserve(event: TurnAuthorized, limits: PlanLimits) -> int:
-    """An estimate of the turn's own messages plus the completion that the client allows, within the plan."""
+def tokens_to_reserve(event: TurnAuthorized, plan: Plan) -> int:
+    """An estimate of the turn's own messages plus the completions that the client allows, within the plan."""
+    turn = event.turn
     prompt = sum(message_tokens(message, estimate_tokens) for message in event.input)
-    allowed = event.turn.max_tokens or limits.completion_tokens_default
-    return prompt + min(allowed, limits.completion_tokens_max)
+    if turn.instructions is not None:
+        prompt += estimate_tokens(turn.instructions.text)
+    allowed = min(turn.max_tokens or plan.completion_tokens_default, plan.completion_tokens_max)
+    if plan.output_tokens_max is not None:
+        allowed = min(allowed, plan.output_tokens_max)
+    return prompt + allowed * turn.generation.n
 
 
-def check_size(tokens: int, limits: PlanLimits) -> Refusal | None:
-    """Refuse what no amount of waiting would let pass."""
-    if tokens <= limits.turn_tokens_max:
+def hold_ms(event: TurnAuthorized, settings: RateLimitSettings) -> int:
+    """How long a reservation waits for its settlement: until the turn's deadline and a grace after it."""
+    life_ms = max(0, event.turn.deadline_ms - event.turn.submitted_at_ms)
+    return min(life_ms + settings.settle_grace_s * MS_PER_S, settings.reservation_s * MS_PER_S)
+
+
+def check_size(tokens: int, plan: Plan) -> Refusal | None:
+    """Refuse what no amount of waiting would let pass: without Retry-After, since none would help."""
+    if tokens <= plan.turn_tokens_max:
         return None
-    return _too_many_requests(
-        f"Request too large for tokens per minute: Limit {limits.turn_tokens_max}, Requested {tokens}. "
-        "The messages or max_tokens must be reduced for the request to succeed.",
-        PERIOD_S * 1_000,
+    return _too_many(
+        f"Request too large for the tokens of your plan: Limit {plan.turn_tokens_max}, Requested {tokens}. "
+        "The messages or max_tokens must be reduced for the request to succeed."
     )
 
 
 def decide(event: TurnAuthorized, tokens: int, grant: Grant) -> Emit:
     """The admitted turn with its reservation, or its refusal. Raises Malformed for a turn id without partition."""
-    if grant.scope is not None:
-        refusal = _over_limit(grant.scope, tokens, grant)
-        return refuse(event.turn, RATE_LIMIT.name, refusal, grant.limits)
+    limits = rate_limits(grant.windows)
+    if grant.refused_by is not None:
+        return refuse(event.turn, RATE_LIMIT.name, over_limit(grant.refused_by, tokens, grant.retry_after_ms), limits)
     admitted = TurnAdmitted(
         turn=event.turn,
         account=event.account,
@@ -122,10 +100,32 @@ def decide(event: TurnAuthorized, tokens: int, grant: Grant) -> Emit:
         fallbacks=event.fallbacks,
         message_seq=event.message_seq,
         input=event.input,
-        limits=grant.limits,
+        limits=limits,
         reserved_tokens=tokens,
     )
     return pass_on(TURNS_ADMITTED, event.turn, admitted)
+
+
+def over_limit(window: LimitWindow, tokens: int, retry_after_ms: int) -> Refusal:
+    """429, in the words and codes of OpenAI where there are some: which quota had no room, and when it has."""
+    wait_s = f"{math.ceil(retry_after_ms / 100) / 10:g}"
+    if window.kind == "concurrent_turns":
+        return _too_many(
+            f"Too many turns at once: Limit {window.limit}, Running {window.used}. "
+            "Wait for the end of one, or cancel it.",
+            retry_after_ms,
+            code=RUNNING_CODE,
+        )
+    requested = 1 if window.kind == "requests" else tokens
+    figures = f"Limit {window.limit}, Used {window.used}, Requested {requested}. Please try again in {wait_s}s."
+    if window.period == "day":
+        return _too_many(
+            f"You exceeded your current quota of {window.kind} per day: {figures}",
+            retry_after_ms,
+            code=DAY_CODE,
+            kind=ErrorType.INSUFFICIENT_QUOTA,
+        )
+    return _too_many(f"Rate limit reached for {window.kind}: {figures}", retry_after_ms)
 
 
 def used_by(event: UsageRecorded) -> tuple[Account, str, int]:
@@ -135,30 +135,19 @@ def used_by(event: UsageRecorded) -> tuple[Account, str, int]:
 
 
 def settles_something(event: UsageRecorded, now_ms: int, settings: RateLimitSettings) -> bool:
-    """Whether the buckets still hold enough of the turn's reservation to wait for its settlement."""
-    return now_ms - event.recorded_at_ms <= settings.settlement_seconds_max * _MS_PER_S
+    """Whether it is still worth waiting for the store of the quotas."""
+    return now_ms - event.recorded_at_ms <= settings.settlement_seconds_max * MS_PER_S
 
 
-def _over_limit(scope: str, tokens: int, grant: Grant) -> Refusal:
-    limits = grant.limits
-    limit, used, requested = _figures(scope, tokens, limits)
-    wait_s = f"{math.ceil(grant.retry_after_ms / 100) / 10:g}"
-    return _too_many_requests(
-        f"Rate limit reached for {scope}: Limit {limit}, Used {used}, Requested {requested}. "
-        f"Please try again in {wait_s}s.",
-        grant.retry_after_ms,
-    )
-
-
-def _figures(scope: str, tokens: int, limits: RateLimits) -> tuple[int, int, int]:
-    if scope == "requests":
-        return limits.limit_requests, limits.limit_requests - limits.remaining_requests, 1
-    return limits.limit_tokens, limits.limit_tokens - limits.remaining_tokens, tokens
-
-
-def _too_many_requests(message: str, retry_after_ms: int) -> Refusal:
+def _too_many(
+    message: str,
+    retry_after_ms: int | None = None,
+    *,
+    code: str = RATE_LIMIT_CODE,
+    kind: ErrorType = ErrorType.RATE_LIMIT,
+) -> Refusal:
     return Refusal(
         status=429,
-        error=ErrorBody(message=message, type=ErrorType.RATE_LIMIT, code=RATE_LIMIT_CODE),
-        retry_after_s=max(1, math.ceil(retry_after_ms / 1_000)),
+        error=ErrorBody(message=message, type=kind, code=code),
+        retry_after_s=None if retry_after_ms is None else max(1, math.ceil(retry_after_ms / MS_PER_S)),
     )

@@ -7,9 +7,10 @@ import structlog
 
 from schemas.accounts import Account
 from schemas.errors import Retryable
+from schemas.events import LimitWindow
 from schemas.ports import Grant, Metrics, Quota, Reservation
 from stream_processors.breaker import Breaker
-from stream_processors.rate_limit.core import RateLimitSettings
+from stream_processors.rate_limit.core import Plans, RateLimitSettings
 from stream_processors.rate_limit.local_quota import LocalQuota
 
 _LOG: Final = structlog.get_logger(__name__)
@@ -22,10 +23,15 @@ class FallbackQuota:
     """
 
     def __init__(
-        self, quota: Quota, settings: RateLimitSettings, metrics: Metrics, monotonic_s: Callable[[], float]
+        self,
+        quota: Quota,
+        settings: RateLimitSettings,
+        plans: Plans,
+        metrics: Metrics,
+        monotonic_s: Callable[[], float],
     ) -> None:
         self._quota = quota
-        self._local = LocalQuota(settings)
+        self._local = LocalQuota(settings, plans)
         self._breaker = Breaker(settings.redis_retry_s)
         self._metrics = metrics
         self._monotonic_s = monotonic_s
@@ -45,6 +51,6 @@ class FallbackQuota:
         self._metrics.count("turnstream_dependency_failures_total", dependency="redis")
         return self._local.reserve(reservations, self._monotonic_s())
 
-    async def settle(self, used: Sequence[tuple[Account, str, int]]) -> None:
+    async def settle(self, used: Sequence[tuple[Account, str, int]]) -> Sequence[tuple[LimitWindow, ...] | None]:
         """As ``Quota.settle``."""
-        await self._quota.settle(used)
+        return await self._quota.settle(used)

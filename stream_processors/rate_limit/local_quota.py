@@ -1,46 +1,50 @@
 """Quotas of one process alone, for while nobody can be asked. Pure.
 
-The buckets of ``core``, smaller: a share of each limit. An empty bucket takes any turn that the whole one could take.
+The buckets of ``quotas``, smaller: a share of each limit. An empty bucket takes any turn that the whole one could take.
+Running turns are not counted here.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
 
-from schemas.events import RateLimits
+from schemas.events import LimitWindow
+from schemas.plans import plan_of
 from schemas.ports import Grant, Reservation
-from stream_processors.rate_limit.core import PERIOD_S, PlanLimits, RateLimitSettings
+from stream_processors.rate_limit.core import Plans, RateLimitSettings
+from stream_processors.rate_limit.quotas import MS_PER_S, Bound, bounds_of, subject_of
 
-_MS_PER_S: Final = 1_000
+_Asked = tuple[Bound, "_Bucket"]
 
 
 @dataclass(slots=True)
 class _Bucket:
     """What was used of a limit and has not leaked away."""
 
+    period_s: int
     limit: float = 1.0
     used: float = 0.0
     at_s: float = 0.0
 
     def leak(self, limit: float, now_s: float) -> None:
         self.limit = limit
-        self.used = max(0.0, self.used - limit * (now_s - self.at_s) / PERIOD_S)
+        self.used = max(0.0, self.used - limit * (now_s - self.at_s) / self.period_s)
         self.at_s = now_s
 
     def wait_s(self, amount: float) -> float:
         """Until ``amount`` fits."""
         excess = self.used + amount - max(self.limit, amount)
-        return max(0.0, excess) * PERIOD_S / self.limit
+        return max(0.0, excess) * self.period_s / self.limit
 
 
 class LocalQuota:
     """Grants by account and turn id, in bounded memory: whoever was not seen for longest is forgotten."""
 
-    def __init__(self, settings: RateLimitSettings) -> None:
+    def __init__(self, settings: RateLimitSettings, plans: Plans) -> None:
         self._settings = settings
-        self._buckets: OrderedDict[tuple[str, str], tuple[_Bucket, _Bucket]] = OrderedDict()
+        self._plans = plans
+        self._buckets: OrderedDict[tuple[str, ...], _Bucket] = OrderedDict()
         self._grants: OrderedDict[str, Grant] = OrderedDict()
 
     def reserve(self, reservations: Sequence[Reservation], now_s: float) -> Sequence[Grant]:
@@ -51,65 +55,38 @@ class LocalQuota:
         known = self._grants.get(asked.turn_id)
         if known is not None:
             return known
-        account, limits = asked.account, self._settings.limits_of(asked.account.plan)
-        subjects = [self._subject(account.tenant_id, f"user:{account.user_id}", *_of_user(limits), now_s)]
-        if (tenant := _of_tenant(limits)) is not None:
-            subjects.append(self._subject(account.tenant_id, "tenant", *tenant, now_s))
-        grant = _decide(subjects, asked.tokens, limits)
+        bounds = bounds_of(plan_of(self._plans, asked.account.plan), asked.account)
+        grant = _decide([(bound, self._bucket(asked, bound, now_s)) for bound in bounds], asked.tokens)
         self._grants[asked.turn_id] = grant
         if len(self._grants) > self._settings.fallback_entries_max:
             self._grants.popitem(last=False)
         return grant
 
-    def _subject(self, tenant_id: str, name: str, requests: int, tokens: int, now_s: float) -> tuple[_Bucket, _Bucket]:
-        share = self._settings.fallback_share
-        buckets = self._buckets.pop((tenant_id, name), None) or (_Bucket(), _Bucket())
-        self._buckets[tenant_id, name] = buckets
+    def _bucket(self, asked: Reservation, bound: Bound, now_s: float) -> _Bucket:
+        key = (asked.account.tenant_id, subject_of(bound.scope, asked.account), bound.kind, bound.period)
+        bucket = self._buckets.pop(key, None) or _Bucket(bound.period_s)
+        self._buckets[key] = bucket
         if len(self._buckets) > self._settings.fallback_entries_max:
             self._buckets.popitem(last=False)
-        for bucket, limit in zip(buckets, (requests, tokens), strict=True):
-            bucket.leak(limit * share, now_s)
-        return buckets
+        bucket.leak(bound.limit * self._settings.fallback_share, now_s)
+        return bucket
 
 
-def _decide(subjects: Sequence[tuple[_Bucket, _Bucket]], tokens: int, limits: PlanLimits) -> Grant:
+def _decide(asked: Sequence[_Asked], tokens: int) -> Grant:
     """Take from all buckets or from none."""
-    waits = {
-        "requests": max(requests.wait_s(1) for requests, _ in subjects),
-        "tokens": max(used.wait_s(tokens) for _, used in subjects),
-    }
-    scope = max(waits, key=lambda name: waits[name])
-    if waits[scope] > 0:
-        return Grant(_limits(subjects[0], limits), scope, ceil(waits[scope] * _MS_PER_S))
-    for requests, used in subjects:
-        requests.used += 1
-        used.used += tokens
-    return Grant(_limits(subjects[0], limits))
+    costs = [1 if bound.kind == "requests" else tokens for bound, _ in asked]
+    waits_s = [bucket.wait_s(cost) for (_, bucket), cost in zip(asked, costs, strict=True)]
+    longest = max(range(len(asked)), key=waits_s.__getitem__)
+    if waits_s[longest] > 0:
+        windows = tuple(_window(*each) for each in asked)
+        return Grant(windows, windows[longest], ceil(waits_s[longest] * MS_PER_S))
+    for (_, bucket), cost in zip(asked, costs, strict=True):
+        bucket.used += cost
+    return Grant(tuple(_window(*each) for each in asked))
 
 
-def _limits(user: tuple[_Bucket, _Bucket], limits: PlanLimits) -> RateLimits:
-    requests, tokens = user
-    return RateLimits(
-        limit_requests=limits.requests_per_minute,
-        remaining_requests=max(0, int(requests.limit - requests.used)),
-        reset_requests_ms=_reset_ms(requests),
-        limit_tokens=limits.tokens_per_minute,
-        remaining_tokens=max(0, int(tokens.limit - tokens.used)),
-        reset_tokens_ms=_reset_ms(tokens),
-    )
-
-
-def _reset_ms(bucket: _Bucket) -> int:
-    return ceil(bucket.used * PERIOD_S / bucket.limit * _MS_PER_S)
-
-
-def _of_user(limits: PlanLimits) -> tuple[int, int]:
-    return limits.requests_per_minute, limits.tokens_per_minute
-
-
-def _of_tenant(limits: PlanLimits) -> tuple[int, int] | None:
-    requests, tokens = limits.tenant_requests_per_minute, limits.tenant_tokens_per_minute
-    if requests is None and tokens is None:
-        return None
-    # What is not limited is limited by the users of the tenant.
-    return requests or 1_000_000_000, tokens or 1_000_000_000
+def _window(bound: Bound, bucket: _Bucket) -> LimitWindow:
+    """As the whole quota would look with only the share's rest left."""
+    left = max(0, int(bucket.limit - bucket.used))
+    reset_ms = ceil(bucket.used * bucket.period_s / bucket.limit * MS_PER_S)
+    return bound.window(max(0, bound.limit - left), reset_ms)

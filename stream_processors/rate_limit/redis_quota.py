@@ -2,66 +2,85 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from redis.asyncio import Redis
 
 from schemas import redis_keys
 from schemas.accounts import Account
-from schemas.events import RateLimits
-from schemas.ports import Grant, Reservation
-from stream_processors.rate_limit.core import RateLimitSettings
+from schemas.events import LimitWindow
+from schemas.plans import Plan, plan_of
+from schemas.ports import Grant, Lost, Reservation
+from stream_processors.rate_limit.core import Plans, RateLimitSettings
+from stream_processors.rate_limit.quotas import MS_PER_S, Bound, Kind, Period, Scope, bounds_of, running_window
+from stream_processors.rate_limit.quotas import subject_of as subject
 from stream_processors.redis_batch import Command, Script, evaluate_batch
 
-SCOPES: Final = (None, "requests", "tokens")
-KEY_COUNT: Final = 3
-MS_PER_S: Final = 1_000
+KEY_COUNT: Final = 6
+US_PER_S: Final = 1_000_000
+# The places of the subjects among the scripts' keys.
+_SCOPES: Final[dict[Scope, int]] = {"user": 2, "tenant": 3, "key": 4}
+_SCOPE_AT: Final = {place: scope for scope, place in _SCOPES.items()}
+_KINDS: Final[dict[str, Kind]] = {kind: kind for kind in get_args(Kind)}
+_PERIODS: Final[dict[str, Period]] = {period: period for period in get_args(Period)}
+_REFUSED_BY_RUNNING: Final = -1
 
 
 class RedisQuota:
     """The ``Quota`` over Redis: one round trip per batch, each script atomic and idempotent per turn id.
 
-    A Redis that lost its memory grants everybody a fresh minute, no more: quotas are never the bill.
+    A Redis that lost its memory grants everybody a fresh day, no more: quotas are never the bill.
     """
 
-    def __init__(self, redis: Redis, settings: RateLimitSettings) -> None:
+    def __init__(self, redis: Redis, settings: RateLimitSettings, plans: Plans) -> None:
         self._redis = redis
         self._settings = settings
+        self._plans = plans
         self._reserve = _load("reserve.lua")
         self._settle = _load("settle.lua")
 
     async def reserve(self, reservations: Sequence[Reservation]) -> Sequence[Grant]:
         """As ``Quota.reserve``. Raises Retryable when Redis does not answer in ``redis_seconds_max``."""
-        kept_ms = (self._settings.reservation_s * MS_PER_S, self._settings.refusal_s * MS_PER_S)
-        calls: list[Command] = [
-            (*self._address(asked.account, asked.turn_id), asked.tokens, *self._limits(asked.account.plan), *kept_ms)
-            for asked in reservations
-        ]
+        plans = [plan_of(self._plans, asked.account.plan) for asked in reservations]
+        calls = [self._call(asked, plan) for asked, plan in zip(reservations, plans, strict=True)]
         replies = await evaluate_batch(self._redis, self._reserve, KEY_COUNT, calls, self._settings.redis_seconds_max)
-        return [_grant(reply) for reply in replies]
+        return [_grant(reply.decode(), plan) for reply, plan in zip(replies, plans, strict=True)]
 
-    async def settle(self, used: Sequence[tuple[Account, str, int]]) -> None:
+    async def settle(self, used: Sequence[tuple[Account, str, int]]) -> Sequence[tuple[LimitWindow, ...] | None]:
         """As ``Quota.settle``. Raises Retryable when Redis does not answer in ``redis_seconds_max``."""
-        calls: list[Command] = [
-            (*self._address(account, turn_id), tokens, *self._limits(account.plan)) for account, turn_id, tokens in used
+        calls: list[Command] = [(*_keys(account, turn_id), tokens, turn_id) for account, turn_id, tokens in used]
+        replies = await evaluate_batch(self._redis, self._settle, KEY_COUNT, calls, self._settings.redis_seconds_max)
+        return [
+            _settled(reply.decode(), plan_of(self._plans, account.plan))
+            for reply, (account, _, _) in zip(replies, used, strict=True)
         ]
-        await evaluate_batch(self._redis, self._settle, KEY_COUNT, calls, self._settings.redis_seconds_max)
 
-    def _address(self, account: Account, turn_id: str) -> tuple[str, str, str]:
+    def _call(self, asked: Reservation, plan: Plan) -> Command:
+        settings = self._settings
+        bounds = (
+            (_SCOPES[bound.scope], f"{bound.kind}/{bound.period}", bound.limit, bound.period_s * US_PER_S)
+            for bound in bounds_of(plan, asked.account)
+        )
         return (
-            redis_keys.quota_reservation(account.tenant_id, turn_id),
-            redis_keys.quota_bucket(account.tenant_id, f"user:{account.user_id}"),
-            redis_keys.quota_bucket(account.tenant_id, "tenant"),
+            *_keys(asked.account, asked.turn_id),
+            asked.tokens,
+            asked.turn_id,
+            asked.account.key_id,
+            plan.concurrent_turns_max or 0,
+            asked.hold_ms,
+            settings.reservation_s * MS_PER_S,
+            settings.refusal_s * MS_PER_S,
+            *(argument for bound in bounds for argument in bound),
         )
 
-    def _limits(self, plan: str) -> tuple[int, int, int, int]:
-        limits = self._settings.limits_of(plan)
-        return (
-            limits.requests_per_minute,
-            limits.tokens_per_minute,
-            limits.tenant_requests_per_minute or 0,
-            limits.tenant_tokens_per_minute or 0,
-        )
+
+def _keys(account: Account, turn_id: str) -> tuple[str, ...]:
+    return (
+        redis_keys.quota_reservation(account.tenant_id, turn_id),
+        *(redis_keys.quota_bucket(account.tenant_id, subject(scope, account)) for scope in _SCOPES),
+        redis_keys.quota_running(account.tenant_id, account.user_id),
+        redis_keys.quota_held(account.tenant_id, account.user_id),
+    )
 
 
 def _load(name: str) -> Script:
@@ -69,17 +88,39 @@ def _load(name: str) -> Script:
     return Script((folder / "buckets.lua").read_text() + (folder / name).read_text())
 
 
-def _grant(reply: bytes) -> Grant:
-    scope, retry_ms, *limits = map(int, reply.split(b","))
-    return Grant(
-        limits=RateLimits(
-            limit_requests=limits[0],
-            remaining_requests=limits[1],
-            reset_requests_ms=limits[2],
-            limit_tokens=limits[3],
-            remaining_tokens=limits[4],
-            reset_tokens_ms=limits[5],
-        ),
-        scope=SCOPES[scope],
-        retry_after_ms=retry_ms,
-    )
+def _grant(reply: str, plan: Plan) -> Grant:
+    refused_by, retry_ms, running, quotas, lost = reply.split("|")
+    buckets, turns = _windows(quotas), running_window(int(running), plan.concurrent_turns_max)
+    refused: LimitWindow | None = None
+    if int(refused_by) == _REFUSED_BY_RUNNING:
+        (refused,) = turns or running_window(int(running), int(running))
+    elif int(refused_by) > 0:
+        refused = buckets[int(refused_by) - 1]
+    return Grant((*buckets, *turns), refused, int(retry_ms), tuple(map(_lost, _split(lost))))
+
+
+def _settled(reply: str, plan: Plan) -> tuple[LimitWindow, ...] | None:
+    if not reply:
+        return None
+    running, quotas = reply.split("|")
+    return (*_windows(quotas), *running_window(int(running), plan.concurrent_turns_max))
+
+
+def _windows(quotas: str) -> tuple[LimitWindow, ...]:
+    return tuple(map(_window, _split(quotas)))
+
+
+def _window(text: str) -> LimitWindow:
+    place, field, limit, used, reset_ms = text.split(",")
+    kind, period = field.split("/")
+    bound = Bound(_SCOPE_AT[int(place)], _KINDS[kind], _PERIODS[period], int(limit))
+    return bound.window(int(used), int(reset_ms))
+
+
+def _lost(text: str) -> Lost:
+    turn_id, tokens, key_id = text.split(",", 2)
+    return Lost(turn_id, key_id, int(tokens))
+
+
+def _split(text: str) -> list[str]:
+    return text.split(";") if text else []

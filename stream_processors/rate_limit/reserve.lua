@@ -1,69 +1,72 @@
--- Reserve one request and some tokens for a turn, in all buckets or in none.
--- KEYS: the turn's reservation, the user's buckets, the tenant's buckets.
--- ARGV: tokens, user requests limit, user tokens limit, tenant requests limit, tenant tokens limit (0: none),
---       milliseconds to remember a grant, milliseconds to remember a refusal.
--- Answer: "scope,retry_ms,limit,remaining,reset_ms,limit,remaining,reset_ms", requests before tokens;
---         scope 0 granted, 1 refused by requests, 2 refused by tokens. The same turn gets the same answer again.
+-- Reserve one request, some tokens and a place among the running turns: everything, or nothing.
+-- KEYS: the turn's answer; the subjects user, tenant, key; the user's running turns; what those hold.
+-- ARGV: tokens, turn id, key id, running turns at most (0: any), milliseconds to hold, milliseconds to remember a
+--       grant, milliseconds to remember a refusal; then the quotas, four arguments each (see read_windows).
+-- Answer: "refused by|retry_ms|running|quotas|lost". Refused by: the number of a quota, 0 granted, -1 by the running
+--         turns. Lost: "turn,tokens,key id" of turns given up on this occasion. The same turn gets the same again.
+local LOST_MAX = 100
+local DAY_MS = 86400 * 1000
 local remembered = redis.call('HGET', KEYS[1], 'answer')
 if remembered then
   return remembered
 end
 
+local tokens, turn, key_id = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local running_max, hold_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local now_us = server_now_us()
-local tokens = tonumber(ARGV[1])
-local user = read_subject(KEYS[2], tonumber(ARGV[2]), tonumber(ARGV[3]), now_us)
-local tenant = read_subject(KEYS[3], tonumber(ARGV[4]), tonumber(ARGV[5]), now_us)
+local now_ms = math.floor(now_us / 1000)
+local windows = read_windows(ARGV, 8, now_us)
 
--- Microseconds until the cost fits; 0 when it fits now.
-local function wait_us(bucket, cost)
-  local excess = bucket.used + cost - bucket.limit
-  if bucket.limit == 0 or excess <= ROUNDING then
-    return 0
+-- Turns that nobody settled in time are taken for lost: the user gets back what has not leaked away. (Tenants and
+-- keys have quotas by the minute alone: there everything has.)
+local lost = {}
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now_ms, 'LIMIT', 0, LOST_MAX)) do
+  local held = held_by(gone)
+  if held then
+    for _, window in ipairs(windows) do
+      if window.subject == 2 then
+        correct(window, window.of_requests and 1 or held.tokens, 0, held.since_us, now_us)
+      end
+    end
+    lost[#lost + 1] = string.format('%s,%d,%s', gone, held.tokens, held.key_id)
   end
-  return excess * PERIOD_US / bucket.limit
+  let_go(gone)
 end
 
-local function remaining(bucket)
-  return math.max(0, math.floor(bucket.limit - bucket.used + ROUNDING))
-end
-
--- The account sees the bucket that leaves it less.
-local function tighter(of_user, of_tenant)
-  if of_tenant.limit > 0 and remaining(of_tenant) < remaining(of_user) then
-    return of_tenant
-  end
-  return of_user
-end
-
-local requests_wait_us = math.max(wait_us(user.requests, 1), wait_us(tenant.requests, 1))
-local tokens_wait_us = math.max(wait_us(user.tokens, tokens), wait_us(tenant.tokens, tokens))
-local scope = 0
-if requests_wait_us > 0 then
-  scope = 1
-elseif tokens_wait_us > 0 then
-  scope = 2
-end
-
-if scope == 0 then
-  for _, subject in ipairs({user, tenant}) do
-    add(subject.requests, 1)
-    add(subject.tokens, tokens)
-    write_subject(subject, now_us)
+local refused_by, wait_ms = 0, 0
+for place, window in ipairs(windows) do
+  local excess = window.used + (window.of_requests and 1 or tokens) - window.limit
+  local window_ms = excess > ROUNDING and math.ceil(excess * window.period_us / window.limit / 1000) or 0
+  if window_ms > wait_ms then
+    refused_by, wait_ms = place, window_ms
   end
 end
+local running = redis.call('ZCOUNT', KEYS[5], '(' .. now_ms, '+inf')
+if refused_by == 0 and running_max > 0 and running >= running_max then
+  refused_by, wait_ms = -1, 1000
+end
 
-local requests_bucket = tighter(user.requests, tenant.requests)
-local tokens_bucket = tighter(user.tokens, tenant.tokens)
-local answer = string.format('%d,%d,%d,%d,%d,%d,%d,%d',
-  scope, math.ceil(math.max(requests_wait_us, tokens_wait_us) / 1000),
-  requests_bucket.limit, remaining(requests_bucket), math.ceil(us_until_empty(requests_bucket) / 1000),
-  tokens_bucket.limit, remaining(tokens_bucket), math.ceil(us_until_empty(tokens_bucket) / 1000))
+if refused_by == 0 then
+  for _, window in ipairs(windows) do
+    add(window, window.of_requests and 1 or tokens)
+  end
+  running = running + 1
+  redis.call('ZADD', KEYS[5], now_ms + hold_ms, turn)
+  redis.call('HSET', KEYS[6], turn, string.format('%d %.0f %s', tokens, now_us, key_id))
+  -- What is lost can be given back as long as it has not leaked away.
+  redis.call('PEXPIRE', KEYS[5], DAY_MS + hold_ms)
+  redis.call('PEXPIRE', KEYS[6], DAY_MS + hold_ms)
+end
+write_windows(windows, now_us)
 
-if scope == 0 then
-  redis.call('HSET', KEYS[1], 'answer', answer, 'tokens', ARGV[1])
+local answer = table.concat(
+  {refused_by, wait_ms, running, told(windows), table.concat(lost, ';')}, '|')
+redis.call('HSET', KEYS[1], 'answer', answer)
+if refused_by == 0 then
+  -- Its settlement must find the quotas of this moment, whatever the plan is by then.
+  redis.call('HSET', KEYS[1], 'windows', cjson.encode({unpack(ARGV, 8)}))
   redis.call('PEXPIRE', KEYS[1], ARGV[6])
 else
-  redis.call('HSET', KEYS[1], 'answer', answer)
   redis.call('PEXPIRE', KEYS[1], ARGV[7])
 end
 return answer

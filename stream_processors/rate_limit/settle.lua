@@ -1,20 +1,29 @@
--- Replace a turn's reserved tokens by the tokens it used, once.
--- KEYS: the turn's reservation, the user's buckets, the tenant's buckets.
--- ARGV: tokens used, user requests limit, user tokens limit, tenant requests limit, tenant tokens limit (0: none).
--- Answer: 1 when it settled, 0 when there was nothing to settle (settled before, refused, or expired: what an
--- expired reservation held has leaked away since).
-local reserved = redis.call('HGET', KEYS[1], 'tokens')
+-- Replace what a turn reserved by what it used, once; it runs no more.
+-- KEYS: the turn's answer; the subjects user, tenant, key; the user's running turns; what those hold.
+-- ARGV: tokens used, turn id.
+-- Answer: "running|quotas" after it, the same again when it comes again; empty when there is nothing to settle: the
+-- turn was refused, or its grant is forgotten and what it held has leaked away.
+local settled, reserved = unpack(redis.call('HMGET', KEYS[1], 'settled', 'windows'))
+if settled then
+  return settled
+end
 if not reserved then
-  return 0
+  return ''
 end
--- The answer stays: a turn that is delivered again must not be counted again.
-redis.call('HDEL', KEYS[1], 'tokens')
-
+local turn = ARGV[2]
 local now_us = server_now_us()
-local difference = tonumber(ARGV[1]) - tonumber(reserved)
-for index, limits in ipairs({{ARGV[2], ARGV[3]}, {ARGV[4], ARGV[5]}}) do
-  local subject = read_subject(KEYS[index + 1], tonumber(limits[1]), tonumber(limits[2]), now_us)
-  add(subject.tokens, difference)
-  write_subject(subject, now_us)
+local windows = read_windows(cjson.decode(reserved), 1, now_us)
+-- A turn that was taken for lost and comes after all got everything back before.
+local held = held_by(turn)
+for _, window in ipairs(windows) do
+  local used = window.of_requests and 1 or tonumber(ARGV[1])
+  local took = held and (window.of_requests and 1 or held.tokens) or 0
+  correct(window, took, used, held and held.since_us or now_us, now_us)
 end
-return 1
+let_go(turn)
+write_windows(windows, now_us)
+local running = redis.call('ZCOUNT', KEYS[5], '(' .. math.floor(now_us / 1000), '+inf')
+local answer = running .. '|' .. told(windows)
+-- The first answer stays: a turn that is delivered again must not be counted again.
+redis.call('HSET', KEYS[1], 'settled', answer)
+return answer

@@ -7,6 +7,7 @@ from typing import Any
 from schemas.event import Event
 from schemas.events import FinishReason, Usage, UsageRecorded
 from schemas.models import DEFAULT_CATALOGUE
+from schemas.plans import DEFAULT_PLANS
 from schemas.ports import BatchProcess
 from stream_processors.auth.caching import CachedAccounts
 from stream_processors.auth.core import AuthSettings
@@ -69,16 +70,18 @@ class ProcessorWorld:
             AUTH: Authorize(
                 self.auth,
                 DEFAULT_CATALOGUE,
+                DEFAULT_PLANS,
                 accounts=CachedAccounts(self.keys, self.auth, self.clock),
                 conversations=self.conversations,
                 running=RunningTurns(self.active, self.lookup, self.auth, lambda: self.now_ms),
                 metrics=self.metrics,
             ),
-            RATE_LIMIT: Admit(RateLimitSettings(), self.quota, self.metrics),
+            RATE_LIMIT: Admit(RateLimitSettings(), DEFAULT_PLANS, self.quota, self.metrics, lambda: self.now_ms),
             RATE_LIMIT_SETTLE: Settle(RateLimitSettings(), self.quota, self.metrics, lambda: self.now_ms),
             PROMPT: BuildPrompts(
                 PromptSettings(),
                 DEFAULT_CATALOGUE,
+                DEFAULT_PLANS,
                 contexts=self.contexts,
                 history=self.history,
                 count=estimate_tokens,

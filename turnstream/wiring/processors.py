@@ -61,6 +61,7 @@ def _auth(parts: _Parts) -> BatchProcess:
     return Authorize(
         auth,
         settings.models,
+        settings.plans,
         accounts=CachedAccounts(keys, auth, time.monotonic),
         conversations=CachedConversations(conversations, auth, time.monotonic),
         running=RunningTurns(CassandraActiveTurns(parts.cql), LogTurnLookup(parts.log, settings.lookup), auth, now_ms),
@@ -69,14 +70,16 @@ def _auth(parts: _Parts) -> BatchProcess:
 
 
 def _rate_limit(parts: _Parts) -> BatchProcess:
-    settings, metrics = parts.process.settings.rate_limit, parts.process.metrics
-    quota = FallbackQuota(RedisQuota(parts.redis, settings), settings, metrics, time.monotonic)
-    return Admit(settings, quota, metrics)
+    settings, metrics = parts.process.settings, parts.process.metrics
+    limits, plans = settings.rate_limit, settings.plans
+    quota = FallbackQuota(RedisQuota(parts.redis, limits, plans), limits, plans, metrics, time.monotonic)
+    return Admit(limits, plans, quota, metrics, now_ms)
 
 
 def _settle(parts: _Parts) -> BatchProcess:
-    settings, metrics = parts.process.settings.rate_limit, parts.process.metrics
-    return Settle(settings, RedisQuota(parts.redis, settings), metrics, now_ms)
+    settings, metrics = parts.process.settings, parts.process.metrics
+    quota = RedisQuota(parts.redis, settings.rate_limit, settings.plans)
+    return Settle(settings.rate_limit, quota, metrics, now_ms)
 
 
 def _prompt(parts: _Parts) -> BatchProcess:
@@ -85,6 +88,7 @@ def _prompt(parts: _Parts) -> BatchProcess:
     return BuildPrompts(
         settings.prompt,
         settings.models,
+        settings.plans,
         contexts=GuardedContexts(contexts, settings.prompt.redis_retry_s, metrics, time.monotonic),
         history=CassandraHistory(parts.cql, settings.prompt.statements_in_flight_max),
         count=load_counter(settings.prompt.tokenizer_file),

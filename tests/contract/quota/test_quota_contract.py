@@ -12,26 +12,51 @@ from redis.asyncio import Redis
 from schemas import redis_keys
 from schemas.accounts import Account
 from schemas.errors import Retryable
+from schemas.events import RateLimits
+from schemas.plans import Plan
 from schemas.ports import Grant, Quota, Reservation
-from stream_processors.rate_limit.core import PlanLimits, RateLimitSettings
+from stream_processors.rate_limit.core import RateLimitSettings
+from stream_processors.rate_limit.quotas import rate_limits
 from stream_processors.rate_limit.redis_quota import RedisQuota
 from tests.support.memory_quota import MemoryQuota
 from tests.support.redis_server import running_redis
 from tests.support.turn_events import turn_id
 
 PLANS = {
-    "slow": PlanLimits(requests_per_minute=3, tokens_per_minute=1_000),
-    "quick": PlanLimits(requests_per_minute=1_200, tokens_per_minute=60_000),
-    "team": PlanLimits(
+    "slow": Plan(requests_per_minute=3, tokens_per_minute=1_000),
+    "quick": Plan(requests_per_minute=1_200, tokens_per_minute=60_000),
+    "team": Plan(
         requests_per_minute=10,
         tokens_per_minute=1_000,
         tenant_requests_per_minute=2,
         tenant_tokens_per_minute=5_000,
     ),
+    "daily": Plan(requests_per_minute=100, requests_per_day=5, tokens_per_minute=10_000, tokens_per_day=2_000),
+    "paired": Plan(requests_per_minute=100, tokens_per_minute=10_000, concurrent_turns_max=2),
 }
-SETTINGS = RateLimitSettings(plans=PLANS, default_plan="slow")
+SETTINGS = RateLimitSettings()
+HOLD_MS = 600_000
 ANN = Account(tenant_id="acme", user_id="ann", key_id="k", plan="slow")
 BOB = ANN.model_copy(update={"user_id": "bob"})
+
+
+@dataclass(frozen=True)
+class Told:
+    """A grant as the client is told of it."""
+
+    grant: Grant
+
+    @property
+    def limits(self) -> RateLimits:
+        return rate_limits(self.grant.windows)
+
+    @property
+    def scope(self) -> str | None:
+        return None if self.grant.refused_by is None else self.grant.refused_by.kind
+
+    @property
+    def retry_after_ms(self) -> int:
+        return self.grant.retry_after_ms
 
 
 @dataclass
@@ -41,9 +66,9 @@ class Subject:
     quota: Quota
     advance: Callable[[int], Awaitable[None]]
 
-    async def ask(self, number: int, tokens: int, account: Account = ANN) -> Grant:
-        (grant,) = await self.quota.reserve([Reservation(turn_id(number), account, tokens)])
-        return grant
+    async def ask(self, number: int, tokens: int, account: Account = ANN, hold_ms: int = HOLD_MS) -> Told:
+        (grant,) = await self.quota.reserve([Reservation(turn_id(number), account, tokens, hold_ms)])
+        return Told(grant)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +86,11 @@ async def redis_subject(socket: Path) -> AsyncIterator[Subject]:
             # The server itself waits: for a replica that does not exist.
             await client.wait(1, milliseconds)
 
-        yield Subject(RedisQuota(client, SETTINGS), advance)
+        yield Subject(RedisQuota(client, SETTINGS, PLANS), advance)
 
 
 def memory_subject() -> Subject:
-    quota = MemoryQuota(SETTINGS)
+    quota = MemoryQuota(SETTINGS, PLANS)
 
     async def advance(milliseconds: int) -> None:
         quota.now_s += milliseconds / 1_000
@@ -133,9 +158,9 @@ async def test_the_same_turn_gets_the_same_refusal_again(subject: Subject) -> No
 
 
 async def test_a_batch_is_answered_in_order_and_counts_within_itself(subject: Subject) -> None:
-    asked = [Reservation(turn_id(number), ANN, 400) for number in (1, 2, 3, 1)]
+    asked = [Reservation(turn_id(number), ANN, 400, HOLD_MS) for number in (1, 2, 3, 1)]
     grants = await subject.quota.reserve(asked)
-    assert [grant.scope for grant in grants] == [None, None, "tokens", None]
+    assert [Told(grant).scope for grant in grants] == [None, None, "tokens", None]
     assert grants[3] == grants[0]
 
 
@@ -165,9 +190,9 @@ async def test_a_tenant_limit_holds_over_its_users_and_is_the_one_that_is_told(s
     assert (refused.scope, refused.limits.limit_requests, refused.limits.remaining_requests) == ("requests", 2, 0)
 
 
-async def test_an_unknown_plan_has_the_default_limits(subject: Subject) -> None:
+async def test_an_unlisted_plan_has_the_limits_of_a_plan_that_names_none(subject: Subject) -> None:
     grant = await subject.ask(1, 10, ANN.model_copy(update={"plan": "never heard of"}))
-    assert grant.limits.limit_requests == 3
+    assert grant.limits.limit_requests == Plan().requests_per_minute
 
 
 async def test_settling_gives_back_what_was_not_used(subject: Subject) -> None:
@@ -232,12 +257,16 @@ async def test_keys_of_a_turn_lie_on_one_slot_and_expire(redis_socket: Path) -> 
         keys = sorted(await client.keys())
         lives_ms = [await client.pttl(key) for key in keys]
     assert keys == [
+        redis_keys.quota_held("acme", "ann").encode(),
+        redis_keys.quota_running("acme", "ann").encode(),
         redis_keys.quota_reservation("acme", turn_id(1)).encode(),
         redis_keys.quota_bucket("acme", "user:ann").encode(),
     ]
     assert all(b"{acme}" in key for key in keys)
-    assert 890_000 < lives_ms[0] <= 900_000
-    assert 25_000 < lives_ms[1] <= 31_000
+    assert 86_400_000 < lives_ms[0] <= 86_400_000 + HOLD_MS
+    assert 86_400_000 < lives_ms[1] <= 86_400_000 + HOLD_MS
+    assert 890_000 < lives_ms[2] <= 900_000
+    assert 25_000 < lives_ms[3] <= 31_000
 
 
 @pytest.mark.integration
@@ -252,8 +281,8 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(redis_socket:
 async def test_a_cancelled_call_leaves_no_reply_for_the_next(redis_socket: Path) -> None:
     async with Redis(unix_socket_path=str(redis_socket), max_connections=1) as client:
         await client.flushall()
-        quota = RedisQuota(client, SETTINGS)
-        strangers = [Reservation(turn_id(number), ANN, 1) for number in range(300)]
+        quota = RedisQuota(client, SETTINGS, PLANS)
+        strangers = [Reservation(turn_id(number), ANN, 1, HOLD_MS) for number in range(300)]
         cut_short = 0
         for steps in range(1, 12):
             doomed = asyncio.create_task(quota.reserve(strangers))
@@ -263,16 +292,17 @@ async def test_a_cancelled_call_leaves_no_reply_for_the_next(redis_socket: Path)
             (outcome,) = await asyncio.gather(doomed, return_exceptions=True)
             cut_short += isinstance(outcome, asyncio.CancelledError)
             newcomer = BOB.model_copy(update={"user_id": f"bob-{steps}"})
-            (grant,) = await quota.reserve([Reservation(turn_id(1_000 + steps), newcomer, 1_000)])
-            assert (grant.scope, grant.limits.remaining_requests, grant.limits.remaining_tokens) == (None, 2, 0)
+            (grant,) = await quota.reserve([Reservation(turn_id(1_000 + steps), newcomer, 1_000, HOLD_MS)])
+            told = Told(grant)
+            assert (told.scope, told.limits.remaining_requests, told.limits.remaining_tokens) == (None, 2, 0)
     assert cut_short > 1
 
 
 async def test_a_server_that_is_away_is_retryable(tmp_path: Path) -> None:
     async with Redis(unix_socket_path=str(tmp_path / "nobody.sock")) as client:
-        quota = RedisQuota(client, SETTINGS)
+        quota = RedisQuota(client, SETTINGS, PLANS)
         with pytest.raises(Retryable, match="redis: "):
-            await quota.reserve([Reservation(turn_id(1), ANN, 1)])
+            await quota.reserve([Reservation(turn_id(1), ANN, 1, HOLD_MS)])
 
 
 async def test_a_server_that_does_not_answer_is_retryable_in_bounded_time(tmp_path: Path) -> None:
@@ -284,6 +314,6 @@ async def test_a_server_that_does_not_answer_is_retryable_in_bounded_time(tmp_pa
 
     server = await asyncio.start_unix_server(keep_silent, socket)
     async with server, Redis(unix_socket_path=str(socket)) as client:
-        quota = RedisQuota(client, SETTINGS.model_copy(update={"redis_seconds_max": 0.05}))
+        quota = RedisQuota(client, SETTINGS.model_copy(update={"redis_seconds_max": 0.05}), PLANS)
         with pytest.raises(Retryable, match="redis: "):
-            await quota.reserve([Reservation(turn_id(1), ANN, 1)])
+            await quota.reserve([Reservation(turn_id(1), ANN, 1, HOLD_MS)])

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from producers.accounts.ports import ApiKeyRow
 from schemas.events import InferenceRequested, Turn
 from schemas.models import DEFAULT_CATALOGUE
+from schemas.plans import DEFAULT_PLANS
 from schemas.ports import BatchProcess, Cql
 from schemas.redis_keys import quota_reservation
 from schemas.tokens import Refused
@@ -74,19 +75,23 @@ def chain(cql: Cql, redis: Redis, metrics: CountedMetrics, now_ms: Callable[[], 
     """The four stages as the composition root makes them, in one go; the log of answers is empty."""
     auth, quotas = AuthSettings(key_cache_s=0, store_retry_s=RETRY_S), RateLimitSettings(redis_retry_s=RETRY_S)
     prompt, cql = PromptSettings(redis_retry_s=RETRY_S), BreakingCql(cql, auth.store_retry_s, time.monotonic)
+    shared = RedisQuota(redis, quotas, DEFAULT_PLANS)
+    quota = FallbackQuota(shared, quotas, DEFAULT_PLANS, metrics, time.monotonic)
     processes: dict[Any, BatchProcess] = {
         AUTH: Authorize(
             auth,
             DEFAULT_CATALOGUE,
+            DEFAULT_PLANS,
             accounts=CachedAccounts(CassandraAccounts(cql, 16), auth, time.monotonic),
             conversations=CachedConversations(CassandraConversations(cql, 16), auth, time.monotonic),
             running=RunningTurns(CassandraActiveTurns(cql), MemoryTurnLookup(), auth, now_ms),
             metrics=metrics,
         ),
-        RATE_LIMIT: Admit(quotas, FallbackQuota(RedisQuota(redis, quotas), quotas, metrics, time.monotonic), metrics),
+        RATE_LIMIT: Admit(quotas, DEFAULT_PLANS, quota, metrics, now_ms),
         PROMPT: BuildPrompts(
             prompt,
             DEFAULT_CATALOGUE,
+            DEFAULT_PLANS,
             contexts=GuardedContexts(RedisContexts(redis, prompt), prompt.redis_retry_s, metrics, time.monotonic),
             history=CassandraHistory(cql, 16),
             count=estimate_tokens,

@@ -4,22 +4,23 @@ from hypothesis import strategies as st
 
 from schemas.errors import Refusal
 from schemas.ids import message_seq
-from schemas.models import DEFAULT_CATALOGUE
+from schemas.models import DEFAULT_CATALOGUE, Catalogue
+from schemas.plans import DEFAULT_PLANS
 from schemas.ports import Owner
 from schemas.topics import TURNS_SUBMITTED
 from stream_processors.auth.core import (
     AuthSettings,
-    Entitlements,
     Permit,
     authorized,
     check_owner,
     claims,
     permit,
 )
+from stream_processors.auth.routing import Chosen, Entitlements
 from tests.support.turn_events import ACCOUNT, conversation_id, received, submitted, turn, user
 
-ENTITLEMENTS = Entitlements.of(AuthSettings(), DEFAULT_CATALOGUE)
-PERMIT = Permit(ACCOUNT, "fast")
+ENTITLEMENTS = Entitlements(Catalogue.of(DEFAULT_CATALOGUE), DEFAULT_PLANS, AuthSettings().auto_input_tokens_max)
+PERMIT = Permit(ACCOUNT, Chosen(DEFAULT_CATALOGUE[0], ()))
 ANN = Owner("acme", "ann")
 
 
@@ -29,24 +30,26 @@ def refused(verdict: Permit | Refusal) -> tuple[int, str | None]:
 
 
 def test_a_known_key_may_ask_a_model_of_its_plan() -> None:
-    assert permit(turn(model="turnstream-capable"), ACCOUNT, ENTITLEMENTS) == Permit(ACCOUNT, "capable")
+    verdict = permit(submitted(turn(model="turnstream-capable")), ACCOUNT, ENTITLEMENTS)
+    assert isinstance(verdict, Permit)
+    assert (verdict.account, verdict.chosen.card.id) == (ACCOUNT, "turnstream-capable")
 
 
 def test_an_unknown_key_is_401() -> None:
-    assert refused(permit(turn(), None, ENTITLEMENTS)) == (401, "invalid_api_key")
+    assert refused(permit(submitted(turn()), None, ENTITLEMENTS)) == (401, "invalid_api_key")
 
 
 def test_an_unknown_model_and_one_outside_the_plan_are_told_alike() -> None:
     free = ACCOUNT.model_copy(update={"plan": "free"})
-    outside = permit(turn(model="turnstream-capable"), free, ENTITLEMENTS)
-    nowhere = permit(turn(model="turnstream-nowhere"), free, ENTITLEMENTS)
+    outside = permit(submitted(turn(model="turnstream-capable")), free, ENTITLEMENTS)
+    nowhere = permit(submitted(turn(model="turnstream-nowhere")), free, ENTITLEMENTS)
     assert refused(outside) == refused(nowhere) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize("plan", ["suspended", "never heard of"])
 def test_a_plan_without_models_is_403(plan: str) -> None:
     account = ACCOUNT.model_copy(update={"plan": plan})
-    assert refused(permit(turn(), account, ENTITLEMENTS)) == (403, "plan_without_models")
+    assert refused(permit(submitted(turn()), account, ENTITLEMENTS)) == (403, "plan_without_models")
 
 
 def test_the_owner_may_continue_a_conversation() -> None:

@@ -1,11 +1,11 @@
 import pytest
 
 from schemas.errors import Malformed
-from schemas.events import Decision, InferenceRequested, ModerationDecided, UsageRecorded
+from schemas.events import Decision, FinishReason, InferenceRequested, ModerationDecided, UsageRecorded
 from schemas.ports import Verdict
 from schemas.stream_state import INITIAL, advance
 from schemas.tokens import AttemptStarted, Cleared, Finished, Refused
-from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, TOKENS
+from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, TOKENS, USAGE_EVENTS
 from stream_processors.moderation.core import decide, own_messages, own_texts, trace_id
 from tests.support.turn_events import (
     LIMITS,
@@ -27,7 +27,7 @@ OWN = (user("mine"), user("too"))
 
 def emits(verdict: Verdict, *, stored: bool = False) -> list[tuple[object, str, int | None, object]]:
     event = prompted(turn(stored=stored), *OWN, history=(user("old"), assistant("older")))
-    decided = decide(event, verdict, policy_version="v", decided_at_ms=9, traceparent=TRACEPARENT)
+    decided = decide(event, verdict, policy_version="v", decided_at_ms=9, received_at_ms=8, traceparent=TRACEPARENT)
     return [(emit.topic, emit.key, emit.partition, emit.event) for emit in decided]
 
 
@@ -60,7 +60,7 @@ def test_the_request_has_the_whole_prompt() -> None:
 
 def test_a_turn_that_wants_no_answer_ends_here_and_asks_no_model() -> None:
     event = prompted(turn(stored=True, wants_answer=False), *OWN)
-    decided = decide(event, ALLOWED, policy_version="v", decided_at_ms=9, traceparent=None)
+    decided = decide(event, ALLOWED, policy_version="v", decided_at_ms=9, received_at_ms=8, traceparent=None)
     cleared, started, finished, verdict, usage = [emit.event for emit in decided]
     state = INITIAL
     for said in (cleared, started, finished):
@@ -77,7 +77,7 @@ def test_a_turn_that_wants_no_answer_ends_here_and_asks_no_model() -> None:
 
 
 def test_a_blocked_turn_is_refused_without_telling_the_rule() -> None:
-    (refusal, decision) = emits(BLOCKED)
+    (refusal, decision, _) = emits(BLOCKED)
     assert (refusal[0], refusal[2], decision[0]) == (TOKENS, PARTITION, MODERATION_DECISIONS)
     refused = refusal[3]
     assert isinstance(refused, Refused)
@@ -88,23 +88,41 @@ def test_a_blocked_turn_is_refused_without_telling_the_rule() -> None:
 
 @pytest.mark.parametrize("verdict", [ALLOWED, BLOCKED])
 def test_every_verdict_is_recorded_with_its_reasons(verdict: Verdict) -> None:
-    assert emits(verdict)[-1][3] == ModerationDecided(
-        turn_id=turn_id(1),
-        conversation_id=conversation_id(1),
-        tenant_id="acme",
-        user_id="ann",
-        decision=verdict.decision,
-        categories=verdict.categories,
-        rules=verdict.rules,
-        policy_version="v",
-        trace_id=TRACE_ID,
-        decided_at_ms=9,
-    )
+    decided = [event for topic, _, _, event in emits(verdict) if topic is MODERATION_DECISIONS]
+    assert decided == [
+        ModerationDecided(
+            turn_id=turn_id(1),
+            conversation_id=conversation_id(1),
+            tenant_id="acme",
+            user_id="ann",
+            decision=verdict.decision,
+            categories=verdict.categories,
+            rules=verdict.rules,
+            policy_version="v",
+            trace_id=TRACE_ID,
+            decided_at_ms=9,
+        )
+    ]
+
+
+def test_a_blocked_turn_is_billed_for_nothing_so_that_its_reservation_is_given_back() -> None:
+    topic, key, _, bill = emits(BLOCKED)[-1]
+    assert (topic, key) == (USAGE_EVENTS, "ann")
+    assert isinstance(bill, UsageRecorded)
+    assert (bill.usage.prompt_tokens, bill.usage.completion_tokens) == (0, 0)
+    assert (bill.finish_reason, bill.recorded_at_ms, bill.attempt) == (FinishReason.CONTENT_FILTER, 8, 0)
 
 
 def test_a_pool_without_a_topic_is_malformed() -> None:
     with pytest.raises(Malformed, match="pool"):
-        decide(prompted(turn(), pool="gone"), ALLOWED, policy_version="v", decided_at_ms=9, traceparent=None)
+        decide(
+            prompted(turn(), pool="gone"),
+            ALLOWED,
+            policy_version="v",
+            decided_at_ms=9,
+            received_at_ms=8,
+            traceparent=None,
+        )
 
 
 def test_only_the_own_input_is_judged_with_the_names_in_it() -> None:

@@ -9,6 +9,7 @@ from schemas.errors import Malformed, Retryable
 from schemas.events import NO_PARENT, Turn, TurnPrompted
 from schemas.messages import Message
 from schemas.models import DEFAULT_CATALOGUE
+from schemas.plans import DEFAULT_PLANS
 from schemas.ports import StoredMessage
 from schemas.tokens import Refused
 from schemas.topics import TURNS_ADMITTED
@@ -49,6 +50,7 @@ async def prompt(
     stage = BuildPrompts(
         settings,
         DEFAULT_CATALOGUE,
+        DEFAULT_PLANS,
         contexts=MemoryHotContexts(),
         history=history,
         count=estimate_tokens,
@@ -56,7 +58,7 @@ async def prompt(
     )
     (outcome,) = await stage([received(admitted(asked, user("next?")), TURNS_ADMITTED)])
     assert not isinstance(outcome, Malformed)
-    (emit,) = outcome
+    emit, *_ = outcome
     assert isinstance(emit.event, TurnPrompted | Refused)
     return emit.event
 

@@ -12,6 +12,7 @@ from schemas.errors import Malformed, Retryable
 from schemas.events import TurnPrompted
 from schemas.hot_context import decode_stored, encode_stored, field_of
 from schemas.models import DEFAULT_CATALOGUE
+from schemas.plans import DEFAULT_PLANS
 from schemas.ports import StoredMessage
 from schemas.tokens import Refused
 from schemas.topics import TURNS_ADMITTED
@@ -50,6 +51,7 @@ class World:
         return BuildPrompts(
             PromptSettings(),
             DEFAULT_CATALOGUE,
+            DEFAULT_PLANS,
             contexts=self.contexts,
             history=self.history,
             count=estimate_tokens,

@@ -8,20 +8,21 @@ from hypothesis import strategies as st
 
 from schemas.accounts import Account
 from schemas.errors import Retryable
+from schemas.plans import Plan
 from schemas.ports import Reservation
-from stream_processors.rate_limit.core import PlanLimits, RateLimitSettings
+from stream_processors.rate_limit.core import RateLimitSettings
 from stream_processors.rate_limit.fallback_quota import FallbackQuota
 from stream_processors.rate_limit.local_quota import LocalQuota
 from tests.support.memory_quota import MemoryQuota
 from tests.support.turn_events import CountedMetrics, turn_id
 
 PLANS = {
-    "slow": PlanLimits(requests_per_minute=4, tokens_per_minute=1_000),
-    "team": PlanLimits(
+    "slow": Plan(requests_per_minute=4, tokens_per_minute=1_000),
+    "team": Plan(
         requests_per_minute=10, tokens_per_minute=1_000, tenant_requests_per_minute=4, tenant_tokens_per_minute=1_500
     ),
 }
-SETTINGS = RateLimitSettings(plans=PLANS, default_plan="slow", redis_retry_s=2, fallback_share=0.5)
+SETTINGS = RateLimitSettings(redis_retry_s=2, fallback_share=0.5)
 WHOLE = SETTINGS.model_copy(update={"fallback_share": 1.0})
 ANN = Account(tenant_id="acme", user_id="ann", key_id="k", plan="slow")
 
@@ -29,13 +30,13 @@ ANN = Account(tenant_id="acme", user_id="ann", key_id="k", plan="slow")
 class World:
     def __init__(self) -> None:
         self.now_s = 100.0
-        self.redis = MemoryQuota(SETTINGS)
+        self.redis = MemoryQuota(SETTINGS, PLANS)
         self.metrics = CountedMetrics()
-        self.quota = FallbackQuota(self.redis, SETTINGS, self.metrics, lambda: self.now_s)
+        self.quota = FallbackQuota(self.redis, SETTINGS, PLANS, self.metrics, lambda: self.now_s)
 
     async def ask(self, number: int, tokens: int = 1) -> str | None:
-        (grant,) = await self.quota.reserve([Reservation(turn_id(number), ANN, tokens)])
-        return grant.scope
+        (grant,) = await self.quota.reserve([Reservation(turn_id(number), ANN, tokens, 60_000)])
+        return None if grant.refused_by is None else grant.refused_by.kind
 
 
 async def test_a_dead_redis_costs_half_the_quota_and_one_question_in_a_while() -> None:
@@ -72,23 +73,23 @@ ASKED = st.tuples(
 
 @given(st.lists(ASKED, max_size=30))
 def test_with_the_whole_share_the_rules_are_those_of_redis(asked: list[tuple[str, str, int, float]]) -> None:
-    local, redis, now_s = LocalQuota(WHOLE), MemoryQuota(WHOLE), 0.0
+    local, redis, now_s = LocalQuota(WHOLE, PLANS), MemoryQuota(WHOLE, PLANS), 0.0
     for number, (user, plan, tokens, pause_s) in enumerate(asked):
         now_s += pause_s
         redis.now_s = now_s
         account = Account(tenant_id=plan, user_id=user, key_id="k", plan=plan)
-        reservation = Reservation(turn_id(number), account, tokens)
+        reservation = Reservation(turn_id(number), account, tokens, 3_600_000)
         (ours,) = local.reserve([reservation], now_s)
         (theirs,) = asyncio.run(redis.reserve([reservation]))
-        assert (ours.scope is None) == (theirs.scope is None)
+        assert (ours.refused_by is None) == (theirs.refused_by is None)
         assert abs(ours.retry_after_ms - theirs.retry_after_ms) <= 1
 
 
 @given(st.lists(st.integers(1, 1_000), max_size=20))
 def test_memory_is_bounded(tokens: list[int]) -> None:
-    quota = LocalQuota(SETTINGS.model_copy(update={"fallback_entries_max": 3}))
+    quota = LocalQuota(SETTINGS.model_copy(update={"fallback_entries_max": 3}), PLANS)
     for number, amount in enumerate(tokens):
         account = ANN.model_copy(update={"user_id": f"user-{number}"})
-        (grant,) = quota.reserve([Reservation(turn_id(number), account, amount)], 0.0)
+        (grant,) = quota.reserve([Reservation(turn_id(number), account, amount, 60_000)], 0.0)
         # Whoever comes first is never kept out, whatever the share.
-        assert grant.scope is None
+        assert grant.refused_by is None

@@ -91,10 +91,10 @@ async def test_a_store_that_is_down_refuses_what_needs_it_and_the_next_batch_goe
     world, batch = ProcessorWorld(), batch_of(sample, [sample.passing(1)])
     world.set_down(down=True)
     (outcome,) = await outcomes(world, sample, batch)
-    (emit,) = emits(outcome)
-    assert isinstance(emit.event, Refused)
-    assert (emit.event.refusal.status, emit.event.refusal.error.code) == (503, "storage_unavailable")
-    assert emit.event.refusal.retry_after_s
+    (refused,) = [emit.event for emit in emits(outcome) if isinstance(emit.event, Refused)]
+    assert not any(hasattr(emit.event, "turn") for emit in emits(outcome))
+    assert (refused.refusal.status, refused.refusal.error.code) == (503, "storage_unavailable")
+    assert refused.refusal.retry_after_s
     world.set_down(down=False)
     assert list(await outcomes(world, sample, batch)) == list(await outcomes(ProcessorWorld(), sample, batch))
 
@@ -107,6 +107,8 @@ async def test_emits_go_to_the_rows_sinks_with_the_key_and_partition_of_the_topi
         assert emit.turn_id is not None
         if emit.topic.key is Key.TURN:
             assert emit.key == emit.turn_id
+        elif emit.topic.key is Key.USER:
+            assert emit.key == getattr(emit.event, "user_id", None)
         else:
             turn = getattr(emit.event, "turn", None)
             assert turn is not None
