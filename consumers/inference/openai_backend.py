@@ -12,7 +12,8 @@ from typing import Final
 import httpx2
 
 from consumers.inference import openai_chunks
-from consumers.inference.failures import PrefixUnsupported
+from consumers.inference.failures import NotServed, PrefixUnsupported
+from consumers.inference.openai_body import request_body
 from consumers.inference.pool import PoolSettings
 from consumers.inference.sse_lines import SseDecoder
 from schemas.errors import Malformed, Retryable
@@ -23,6 +24,7 @@ READY_S_MAX: Final = 2.0
 _TRY_AGAIN: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 )
+_NOT_SERVED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 
 class OpenAiBackend:
@@ -42,11 +44,11 @@ class OpenAiBackend:
         """See ``InferenceBackend.generate``. Raises PrefixUnsupported if ``prefix`` cannot be continued there."""
         if prefix and not self._settings.continues_prefix:
             raise PrefixUnsupported("this upstream cannot continue an answer")
-        body = openai_chunks.request_body(request, prefix, self._settings.model)
+        body = request_body(request, prefix, self._settings.model)
         try:
             async with self._client.stream("POST", f"{self._url}/chat/completions", json=body) as response:
                 _check_status(response.status_code)
-                async for piece in self._pieces(response):
+                async for piece in self._pieces(response, request.turn.generation.n):
                     yield piece
         except httpx2.HTTPError as error:
             raise Retryable(f"the upstream failed: {type(error).__name__}") from None
@@ -64,25 +66,29 @@ class OpenAiBackend:
         """Close the connections; streams in flight are cancelled."""
         await self._client.aclose()
 
-    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[Generated, None]:
-        """Pieces of text, then one last piece with the reason and the usage, which come in chunks of their own."""
+    async def _pieces(self, response: httpx2.Response, choices: int) -> AsyncGenerator[Generated, None]:
+        """Pieces as they come, then one last of each choice with its reason: usage comes in a chunk after them."""
         decoder = SseDecoder(self._settings.message_bytes_max)
-        end = openai_chunks.Ending()
+        end = openai_chunks.Ending(choices)
         async for chunk in response.aiter_bytes():
             for data in decoder.feed(chunk):
                 if data == openai_chunks.DONE:
-                    yield end.piece()
+                    for last in end.pieces():
+                        yield last
                     return
-                piece, end = openai_chunks.read_chunk(data, end)
-                if piece is not None:
+                pieces, end = openai_chunks.read_chunk(data, end)
+                for piece in pieces:
                     yield piece
         # Some servers close without [DONE]; with a reason the answer is whole all the same.
-        yield end.piece()
+        for last in end.pieces():
+            yield last
 
 
 def _check_status(status: int) -> None:
     # The body stays unread: it may quote the prompt.
     if status in _TRY_AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Retryable(f"the upstream answered {status}")
+    if status in _NOT_SERVED:
+        raise NotServed(f"the upstream does not serve this model: {status}")
     if status != HTTPStatus.OK:
         raise Malformed(f"the upstream rejected the request with {status}")

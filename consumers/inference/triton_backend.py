@@ -6,6 +6,7 @@ ask for the empty final response, and one string per token needs no numpy.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -13,7 +14,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from consumers.inference import triton_requests
 from consumers.inference.pool import PoolSettings
-from consumers.inference.stop_words import StopFilter
+from consumers.inference.side_by_side import side_by_side
+from consumers.inference.triton_reading import TritonReading
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
 from schemas.ports import Generated
@@ -44,22 +46,29 @@ class TritonBackend:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
-        """See ``InferenceBackend.generate``. One token per response, as TensorRT-LLM streams."""
-        message = triton_requests.infer_request(self._model, request, prefix, self._settings.template)
-        words = triton_requests.stop_words(request, self._settings.template)
-        stops = StopFilter(words, prefix)
+        """See ``InferenceBackend.generate``. One token per response, as TensorRT-LLM streams; one call per choice."""
+        count = request.turn.generation.n
+        if count == 1:
+            answer = self._choice(request, prefix, 0)
+        else:
+            answer = side_by_side([self._choice(request, prefix, choice) for choice in range(count)])
+        async with aclosing(answer):
+            async for piece in answer:
+                yield piece
+
+    async def _choice(self, request: InferenceRequested, prefix: str, choice: int) -> AsyncGenerator[Generated, None]:
+        message = triton_requests.infer_request(self._model, request, prefix, self._settings.template, choice)
+        reading = TritonReading(request, prefix, self._settings.template, choice)
         call = self._stub.ModelStreamInfer(_once(message))
-        tokens, final = 0, False
+        final = False
         try:
-            while not final and not stops.matched:
+            while not final and not reading.over:
                 response = await self._next(call)
                 text = None if response is None else triton_requests.response_text(response)
                 final = response is None or triton_requests.is_final(response)
                 if text is not None:
-                    tokens += 1
-                    yield Generated(text=stops.feed(text), tokens=1)
-            ran_out = tokens >= request.prompt.max_tokens and not stops.matched
-            yield Generated(text=stops.flush(), tokens=0, finish_reason="length" if ran_out else "stop")
+                    yield reading.take(text, triton_requests.response_logprob(response))
+            yield reading.end()
         finally:
             # A call that is over takes no notice; any other is cancelled on the server.
             call.cancel()

@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2
 
 from consumers.inference import openai_chunks, triton_requests
 from consumers.inference.chat_template import Template, neutralise, render_prompt
+from consumers.inference.openai_body import request_body
 from consumers.inference.openai_chunks import Ending
 from consumers.inference.sse_lines import SseDecoder
 from consumers.inference.stop_words import StopFilter
@@ -102,7 +103,7 @@ def test_an_endless_event_is_refused(flood: bytes) -> None:
 
 def test_the_request_body_says_all_that_the_client_said() -> None:
     request = make_request(max_tokens=9, sampling=Sampling(temperature=0.5, seed=1, stop=("x",)))
-    body = openai_chunks.request_body(request, "", None)
+    body = request_body(request, "", None)
     assert (body["model"], body["max_tokens"], body["temperature"], body["seed"]) == ("demo", 9, 0.5, 1)
     assert body["stop"] == ["x"]
     assert body["messages"] == [{"role": "user", "content": "Hello"}]
@@ -111,7 +112,7 @@ def test_the_request_body_says_all_that_the_client_said() -> None:
 
 
 def test_a_prefix_is_a_last_message_that_goes_on() -> None:
-    body = openai_chunks.request_body(make_request(), "so far", "theirs")
+    body = request_body(make_request(), "so far", "theirs")
     assert body["messages"][-1] == {"role": "assistant", "content": "so far"}
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
     assert body["model"] == "theirs"
@@ -122,14 +123,13 @@ def chunk(**changes: Any) -> str:
 
 
 def test_chunks_give_text_then_a_reason_then_usage() -> None:
-    piece, end = openai_chunks.read_chunk(chunk(usage=None), Ending())
-    assert piece is not None
+    [piece], end = openai_chunks.read_chunk(chunk(usage=None), Ending())
     assert (piece.text, piece.tokens) == ("hi", 1)
-    piece, end = openai_chunks.read_chunk(chunk(choices=[{"delta": {}, "finish_reason": "length"}]), end)
-    assert piece is None
+    pieces, end = openai_chunks.read_chunk(chunk(choices=[{"delta": {}, "finish_reason": "length"}]), end)
+    assert pieces == ()
     usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": {"cached_tokens": 2}}
     _, end = openai_chunks.read_chunk(chunk(choices=[], usage=usage), end)
-    last = end.piece()
+    [last] = end.pieces()
     assert (last.finish_reason, last.prompt_tokens, last.completion_tokens, last.cached_tokens) == ("length", 5, 6, 2)
 
 
@@ -147,12 +147,12 @@ def test_a_rejection_inside_the_stream_is_final() -> None:
 
 @pytest.mark.parametrize("odd", [{"choices": None}, {"choices": [None]}, {"choices": [{"delta": None}]}])
 def test_odd_chunks_are_passed_over(odd: dict[str, Any]) -> None:
-    assert openai_chunks.read_chunk(json.dumps(odd), Ending()) == (None, Ending())
+    assert openai_chunks.read_chunk(json.dumps(odd), Ending()) == ((), Ending())
 
 
 def test_an_end_without_a_reason_is_a_break() -> None:
     with pytest.raises(Retryable):
-        Ending().piece()
+        list(Ending().pieces())
 
 
 def test_the_tensors_are_those_of_tensorrtllm() -> None:
