@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run demo test lint format faults bench compat lock contract clean
+.PHONY: help install run demo test lint format faults bench compat conformance lock contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,10 @@ faults: $(INSTALLED) ## Kill, stop and restart everything under load, and check 
 compat: SUITES ?=
 compat: $(INSTALLED) ## Run the clients of others (OpenAI's SDKs, LangChain, Vercel's AI SDK) against a Turnstream started for it (SUITES=)
 	@$(BIN)/python -m tests.compat $(SUITES)
+
+conformance: CASES ?= 10000
+conformance: $(INSTALLED) ## Try every route with requests made out of the OpenAPI document, on a stack started for it (CASES=)
+	@$(BIN)/python -m tests.conformance --cases $(CASES)
 
 bench: $(INSTALLED) ## Measure against the backend called directly; results go to bench/results
 	$(BIN)/python bench/end_to_end.py

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
@@ -14,6 +14,7 @@ from producers.http.accounts import Accounts
 from producers.http.callers import Callers
 from producers.http.errors import install_error_handlers
 from producers.http.exchange import HttpExchanges
+from producers.http.openapi import DescribedApi
 from producers.http.routing import AsgiResponse
 from producers.ingest.admission import Admission
 from producers.ingest.core import IngestSettings
@@ -55,9 +56,9 @@ def make_app(
     return HttpExchanges(app, ports.metrics, ports.monotonic_s, ports.entropy)
 
 
-def _application(routers: Iterable[APIRouter]) -> FastAPI:
+def _application(routers: Iterable[APIRouter]) -> DescribedApi:
     # FastAPI's documentation pages load scripts from a content delivery network: ours is `documentation_routes`.
-    app = FastAPI(title="Turnstream", version=API_VERSION, redirect_slashes=False, docs_url=None, redoc_url=None)
+    app = DescribedApi(title="Turnstream", version=API_VERSION, redirect_slashes=False, docs_url=None, redoc_url=None)
     install_error_handlers(app)
     for router in routers:
         app.include_router(router)

@@ -155,7 +155,7 @@ def test_test_files_have_unique_names_and_folders_are_no_packages() -> None:
     files = [file for file in python_files("tests") if file.name.startswith("test_")]
     assert len({file.name for file in files}) == len(files)
     packages = {relative(file.parent) for file in (ROOT / "tests").rglob("__init__.py")}
-    assert packages <= {"tests", "tests/support", "tests/faults", "tests/compat"}
+    assert packages <= {"tests", "tests/support", "tests/faults", "tests/compat", "tests/conformance"}
 
 
 def test_a_topic_name_is_spelled_once() -> None:

@@ -1,0 +1,1 @@
+"""Whether ``/openapi.json`` is true: Schemathesis makes requests out of it, and judges the answers by it."""
