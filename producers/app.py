@@ -47,7 +47,7 @@ def make_app(
     app = _application(
         [
             chat_completion_routes(ingest),
-            model_routes(callers, settings.models),
+            model_routes(callers, settings.models, settings.plans),
             conversation_routes(ingest),
             documentation_routes(),
             _operation_routes(lambda: ready() and not admission.closed, metrics_page),

@@ -18,7 +18,7 @@ from consumers.sse.core import SseSettings
 from consumers.work import KeyedSettings, LoopSettings
 from producers.ingest.core import IngestSettings
 from schemas.errors import Fatal
-from schemas.models import DEFAULT_CATALOGUE, ModelCard
+from schemas.models import DEFAULT_CATALOGUE, Catalogue, ModelCard
 from schemas.plans import DEFAULT_PLANS, Plan
 from schemas.topics import POOLS
 from stream_processors.auth.core import AuthSettings
@@ -142,6 +142,11 @@ class Settings(BaseSettings):
         unknown = sorted(set(self.pools) - set(POOLS))
         if unknown:
             raise ValueError(f"pools: no such pool: {', '.join(unknown)}; there are {', '.join(POOLS)}")
+        return self
+
+    @model_validator(mode="after")
+    def _catalogue_is_unambiguous(self) -> Self:
+        Catalogue.of(self.models)
         return self
 
     @model_validator(mode="after")

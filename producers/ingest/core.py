@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.http.refused import RequestRefused
 from producers.ingest.turn_request import TurnRequest
-from schemas import errors, ids, models
+from schemas import errors, ids
 from schemas.accounts import Credential
 from schemas.errors import invalid_request
 from schemas.events import Turn, TurnSubmitted
-from schemas.models import DEFAULT_CATALOGUE, ModelCard
+from schemas.features import lacking, needs_of
+from schemas.models import DEFAULT_CATALOGUE, Catalogue, ModelCard
+from schemas.plans import DEFAULT_PLANS, Plan
 from schemas.ports import AnswerForm
 
 STAGE: Final = "edge"
@@ -24,6 +26,7 @@ class IngestSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     models: tuple[ModelCard, ...] = Field(default=DEFAULT_CATALOGUE, min_length=1)
+    plans: Mapping[str, Plan] = Field(default=DEFAULT_PLANS, description="Set by `TURNSTREAM_PLANS`, not here.")
     turn_seconds_max: int = Field(default=600, ge=1, description="After this nobody waits for an answer.")
     body_bytes_max: int = Field(default=512 * 1024, ge=1, description="Leaves room for history in a record of 1 MB.")
     body_seconds_max: float = Field(default=10, gt=0, description="From the first to the last byte of a body.")
@@ -75,7 +78,7 @@ def accept(request: TurnRequest, credential: Credential, arrival: Arrival, setti
 
     Raises RequestRefused (400 or 404).
     """
-    card = find_model(request.model, models.by_id(settings.models))
+    card = find_model(request.model, Catalogue.of(settings.models))
     if request.conversation_id is not None and not ids.is_conversation_id(request.conversation_id):
         raise RequestRefused(errors.conversation_not_found())
     _check_messages(request, ids.MESSAGES_PER_TURN_MAX - 1 if request.stored else settings.messages_max)
@@ -99,18 +102,24 @@ def accept(request: TurnRequest, credential: Credential, arrival: Arrival, setti
         parent_seq=request.parent_seq,
         answers_seq=request.answers_seq,
     )
+    _check_features(turn, card)
     return Submission(
         event=TurnSubmitted(turn=turn, credential=credential, input=request.messages),
         form=AnswerForm(stream=request.stream, include_usage=request.include_usage, background=request.background),
     )
 
 
-def find_model(model: str, catalogue: Mapping[str, ModelCard]) -> ModelCard:
-    """The card of ``model``. Raises RequestRefused (404)."""
-    card = catalogue.get(model)
-    if card is None:
+def find_model(model: str, catalogue: Catalogue) -> ModelCard | None:
+    """The card of ``model``, by id or alias; None for ``auto``, of which auth decides. Raises RequestRefused (404)."""
+    if not catalogue.knows(model):
         raise RequestRefused(errors.model_not_found(model))
-    return card
+    return catalogue.names.get(model)
+
+
+def _check_features(turn: Turn, card: ModelCard | None) -> None:
+    lack = None if card is None else lacking(card, needs_of(turn))
+    if lack is not None:
+        raise RequestRefused(errors.unsupported_by_model(lack.param, turn.model))
 
 
 def _check_messages(request: TurnRequest, messages_max: int) -> None:
@@ -121,8 +130,8 @@ def _check_messages(request: TurnRequest, messages_max: int) -> None:
         )
 
 
-def _check_output(request: TurnRequest, card: ModelCard) -> None:
-    if request.max_tokens is not None and request.max_tokens > card.output_tokens_max:
+def _check_output(request: TurnRequest, card: ModelCard | None) -> None:
+    if card is not None and request.max_tokens is not None and request.max_tokens > card.output_tokens_max:
         param = request.output_param
         raise RequestRefused(
             invalid_request(

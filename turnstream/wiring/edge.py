@@ -88,7 +88,7 @@ async def _serve(
     settings = process.settings
     app = make_app(
         ports,
-        settings.ingest.model_copy(update={"models": settings.models}),
+        settings.ingest.model_copy(update={"models": settings.models, "plans": settings.plans}),
         pepper=settings.pepper_bytes,
         tokens_partitions=settings.topics.partitions_tokens or TOKENS.partitions,
         admission=admission,

@@ -55,7 +55,7 @@ PARTITIONS = 4
 HOME = (1, 3)
 KEY = make_api_key(bytes(range(30)))
 OTHER_KEY = make_api_key(bytes(range(1, 31)))
-ACCOUNT = Account(tenant_id="acme", user_id="ada", key_id=KEY.key_id, plan="free")
+ACCOUNT = Account(tenant_id="acme", user_id="ada", key_id=KEY.key_id, plan="pro")
 OTHER_ACCOUNT = Account(tenant_id="acme", user_id="eve", key_id=OTHER_KEY.key_id, plan="free")
 LIMITS = RateLimits(
     limit_requests=60,
