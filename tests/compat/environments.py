@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.support.doc_examples import PAGE, programs
+
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 LOCK: Final = HERE / "requirements.lock"
 NODE_SOURCES: Final = HERE / "node"
 NODE_LOCK: Final = NODE_SOURCES / "package-lock.json"
+# The folder of the examples below the Node.js project.
+EXAMPLES: Final = "examples"
 DONE_FILE: Final = ".installed"
 # npm prints funding and audit notices, and asks a registry for newer versions of itself, unless told not to.
 NPM_QUIET: Final = ("--no-fund", "--no-audit", "--no-update-notifier", "--loglevel=error")
@@ -63,6 +67,11 @@ class Environments:
 
     def _copy_sources(self) -> None:
         shutil.copytree(NODE_SOURCES, self.node_project, dirs_exist_ok=True)
+        examples = self.node_project / EXAMPLES
+        shutil.rmtree(examples, ignore_errors=True)
+        examples.mkdir()
+        for program in programs(PAGE.read_text(encoding="utf-8"), "typescript"):
+            (examples / f"{program.name}.ts").write_text(program.code, encoding="utf-8")
 
 
 def _stale(folder: Path, lock: Path) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tests.compat.environments import HERE, Environments
+from tests.compat.environments import EXAMPLES, HERE, Environments
 
 PYTHON_TESTS: Final = HERE / "python"
 
@@ -56,4 +56,5 @@ SUITES: Final = (
     ),
     Suite("langchain", "LangChain's standard tests of chat models", "python", ("test_langchain_standard.py",)),
     Suite("ai-sdk", "Vercel's AI SDK", "node", ("ai_sdk.test.ts",)),
+    Suite("examples", "The examples of docs/api.md in TypeScript", "node", (f"{EXAMPLES}/*.ts",)),
 )

@@ -76,7 +76,6 @@ def test_sampling_parameters_are_taken(client: OpenAI) -> None:
         frequency_penalty=0.1,
         logit_bias={"50256": -100},
         user="somebody",
-        metadata={"topic": "demo"},
         service_tier="auto",
     )
     assert completion.choices[0].message.content
