@@ -1,9 +1,5 @@
 """The demonstration model's words, without Triton."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,21 +9,9 @@ from hypothesis import strategies as st
 from consumers.inference.chat_template import Template, render_prompt
 from schemas.content import Content
 from schemas.messages import Message, Role
+from turnstream.local_stack.demo_model import load_demo_model
 
-FILE = Path(__file__).parents[3] / "docker" / "triton" / "models" / "ensemble" / "1" / "demo_answer.py"
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo_answer_under_test", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-demo: Any = load()
+demo: Any = load_demo_model()
 HISTORY = (
     Message(role=Role.SYSTEM, content=Content("Be brief.")),
     Message(role=Role.USER, content=Content("My name is Ada.")),

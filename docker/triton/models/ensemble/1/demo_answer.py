@@ -10,21 +10,30 @@ A directive anywhere in the last user message changes one answer, for tests and 
 
 - ``first_ms``, ``gap_ms``: milliseconds before the first token and between tokens.
 - ``tokens``: exact length of the whole answer; after the introduction the text then counts its tokens.
+- ``tool``: the tool to call, if it is offered; ``none`` calls none.
 - ``error``: ``unavailable`` (may be tried again) or ``invalid`` (never). ``error_after=N`` (default 0) breaks off
   when the answer reaches token N, but only a generation that began before it: the continuation goes through.
 
-The same file serves Triton's Python backend (``model.py`` beside it) and ``turnstream.local_stack.demo_upstream``.
-It needs the standard library alone. A server's own pace comes from its parameters ``first_token_ms``, ``gap_ms``
+Offered tools (``demo_tools``) it calls one where that is plausible or asked for; asked for JSON it gives an object that
+the schema allows (``demo_schema``). Of several choices each says which it is.
+
+The same files serve Triton's Python backend (``model.py`` beside them) and ``turnstream.local_stack.demo_upstream``.
+They need the standard library alone. A server's own pace comes from its parameters ``first_token_ms``, ``gap_ms``
 and ``answer_tokens``, or the environment variables ``TURNSTREAM_DEMO_FIRST_TOKEN_MS`` and so on.
 """
 
 # ruff: noqa: INP001  # the folder names are Triton's
 from __future__ import annotations
 
+import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+import demo_schema
+import demo_tools
 
 ErrorKind = Literal["unavailable", "invalid"]
 
@@ -60,17 +69,27 @@ class Pace:
 
 @dataclass(frozen=True)
 class Conversation:
-    """The messages of a prompt as (role, text), and what the answer already has."""
+    """The messages of a prompt as (role, text), what the answer already has, and what it is to be.
+
+    ``schema``: JSON that it allows, of any kind if it is empty; None: text. ``form``: the template to write calls in;
+    "" leaves the call to whoever asks. ``choice``: which of several answers.
+    """
 
     messages: tuple[tuple[str, str], ...]
     prefix: str = ""
+    tools: tuple[demo_tools.Tool, ...] = ()
+    mode: demo_tools.Mode = "auto"
+    schema: Mapping[str, Any] | None = None
+    form: demo_tools.Form = ""
+    choice: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
     """One answer: the tokens still to send, when to send them, and how it ends.
 
-    ``error`` is raised instead of the token at index ``error_at`` of ``tokens``.
+    ``error`` is raised instead of the token at index ``error_at`` of ``tokens``. With ``call`` the tokens are those of
+    the call: of its arguments, or of all its text in the template's form.
     """
 
     tokens: tuple[str, ...]
@@ -79,6 +98,7 @@ class Plan:
     prompt_tokens: int
     error: ErrorKind | None = None
     error_at: int = 0
+    call: demo_tools.Call | None = None
 
     def due_ms(self, index: int) -> float:
         """Milliseconds after the start at which the token ``index`` is due."""
@@ -109,13 +129,22 @@ def server_pace(parameters: Mapping[str, str], environ: Mapping[str, str]) -> Pa
 
 def parse_prompt(prompt: str) -> Conversation:
     """Read a prompt in ChatML or Llama 3 form; any other text is taken as one user message."""
-    for form in (_CHATML, _LLAMA3):
-        found = [(role, text) for role, text in form.findall(prompt)]
+    forms: dict[demo_tools.Form, re.Pattern[str]] = {"chatml": _CHATML, "llama3": _LLAMA3}
+    for form, pattern in forms.items():
+        found = [(role, text) for role, text in pattern.findall(prompt)]
         if not found:
             continue
-        if found[-1][0] == "assistant":
-            return Conversation(tuple(found[:-1]), prefix=found[-1][1])
-        return Conversation(tuple(found))
+        prefix = found.pop()[1] if found[-1][0] == "assistant" else ""
+        tools = demo_tools.tools_of_prompt(found)
+        forced = bool(tools) and demo_tools.is_forced(prefix)
+        return Conversation(
+            messages=tuple(demo_tools.plain_messages(found)),
+            prefix=prefix,
+            tools=tools,
+            mode="required" if forced else "auto",
+            schema=demo_tools.schema_of_prompt(found),
+            form=form,
+        )
     return Conversation((("user", prompt),))
 
 
@@ -129,8 +158,10 @@ def plan_answer(
 ) -> Plan:
     """Decide the whole answer. ``max_tokens`` bounds the tokens after the prefix; a stop word ends it unseen."""
     last = next((text for role, text in reversed(conversation.messages) if role == "user"), "")
-    pace = pace_from(_directive(last), default or Pace())
-    whole = _compose(conversation.messages, last, pace.tokens)
+    directive = _directive(last)
+    pace = pace_from(directive, default or Pace())
+    call = None if "tokens" in directive else _call(conversation, last, directive.get("tool"))
+    whole = _write(call, conversation.form) if call else _compose(conversation, last, pace.tokens)
     prefix = conversation.prefix
     rest = whole.removeprefix(prefix)
     tokens = split_tokens(_until_stop(prefix, rest, stop_words))
@@ -142,21 +173,63 @@ def plan_answer(
         prompt_tokens=sum(len(split_tokens(text)) for _, text in conversation.messages),
         error=error,
         error_at=error_at,
+        call=call,
     )
 
 
-def _compose(messages: Sequence[tuple[str, str]], last: str, tokens: int | None) -> str:
+def logprob(token: str, index: int) -> float:
+    """A plausible log probability of the token at ``index``: always the same, never 0."""
+    return -(1 + zlib.crc32(f"{index}:{token}".encode()) % 1000) / 1000
+
+
+def alternatives(token: str, index: int, count: int) -> list[tuple[str, float]]:
+    """The ``count`` likeliest tokens at ``index``: the drawn one first."""
+    first = logprob(token, index)
+    others = [(f"{token}{other}", first - 1 - other) for other in range(count - 1)]
+    return [(token, first), *others][:count]
+
+
+def _call(conversation: Conversation, last: str, wanted: str | None) -> demo_tools.Call | None:
+    said = _DIRECTIVE.sub("", last)
+    messages = [(role, said if text == last else text) for role, text in conversation.messages]
+    return demo_tools.choose(conversation.tools, conversation.mode, messages, wanted)
+
+
+def _write(call: demo_tools.Call, form: demo_tools.Form) -> str:
+    return call.written(form) if form else call.arguments
+
+
+def _compose(conversation: Conversation, last: str, tokens: int | None) -> str:
     if tokens is not None:
-        return _counted(tokens)
+        return _counted(tokens, conversation.choice)
+    said, messages = _DIRECTIVE.sub("", last), conversation.messages
+    if conversation.schema is not None:
+        return _json(conversation.schema, said)
     parts = [INTRODUCTION]
+    if conversation.choice:
+        parts.append(f" This is choice {conversation.choice + 1}.")
+    answers = _tool_answers(messages)
+    parts.extend(f'\n\nThe tool answered: "{_shorten(text, ECHO_CHARS_MAX)}"' for text in answers)
     recalled = _recall(messages)
     if recalled:
         parts.append(f"\n\nI remember this conversation ({len(messages) - 1} messages before this one):")
         parts.extend(f"\n- {role}: {_shorten(text, RECALL_CHARS_MAX)}" for role, text in recalled)
-    said = _DIRECTIVE.sub("", last)
     parts.append(f'\n\nYou wrote ({len(said.split())} words): "{_shorten(said, ECHO_CHARS_MAX)}"')
     parts.append(f"\n\n{CLOSING}")
     return "".join(parts)
+
+
+def _json(schema: Mapping[str, Any], said: str) -> str:
+    value = demo_schema.fill(schema, said) if schema else demo_schema.keyed_object(said, INTRODUCTION)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _tool_answers(messages: Sequence[tuple[str, str]]) -> list[str]:
+    """What tools answered since anybody else spoke."""
+    answers: list[str] = []
+    for role, text in messages:
+        answers = [*answers, text] if role == "tool" else []
+    return answers
 
 
 def _recall(messages: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -164,10 +237,11 @@ def _recall(messages: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return earlier[-2 * RECALLED_TURNS_MAX :]
 
 
-def _counted(count: int) -> str:
+def _counted(count: int, choice: int) -> str:
     tokens = split_tokens(INTRODUCTION)[:count]
+    mark = f"/{choice + 1}" if choice else ""
     # Counted words: a reader sees at once where a token is missing or repeated.
-    tokens.extend(f" {number}" for number in range(len(tokens) + 1, count + 1))
+    tokens.extend(f" {number}{mark}" for number in range(len(tokens) + 1, count + 1))
     return "".join(tokens)
 
 

@@ -7,13 +7,14 @@ works with a real engine. What it says is decided in ``demo_answer``; this file 
 # ruff: noqa: INP001  # the folder names are Triton's
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 # The backend's interpreter runs isolated: a virtual environment with numpy is reached through PYTHONPATH by hand.
@@ -30,10 +31,11 @@ FINALIZE_S_MAX: Final = 2.0
 class Answer:
     """One request while it is answered. ``step`` sends what is due and says when to come back."""
 
-    def __init__(self, sender: Any, plan: Any, *, stream: bool) -> None:
+    def __init__(self, sender: Any, plan: Any, *, stream: bool, logprobs: bool) -> None:
         self._sender = sender
         self._plan = plan
         self._stream = stream
+        self._logprobs = logprobs
         self._next = 0
         self._start = time.monotonic()
 
@@ -52,12 +54,18 @@ class Answer:
             return self._end()
         self._next += 1
         if self._stream:
-            self._sender.send(_text_response(plan.tokens[self._next - 1]))
+            self._send(plan.tokens[self._next - 1 : self._next], self._next - 1)
         elif self._next == len(plan.tokens):
-            self._sender.send(_text_response("".join(plan.tokens)))
+            self._send(plan.tokens, 0)
         if self._next < len(plan.tokens) or plan.error is not None:
             return True
         return self._end()
+
+    def _send(self, tokens: Sequence[str], start: int) -> None:
+        logprobs = (
+            [demo_answer.logprob(token, start + at) for at, token in enumerate(tokens)] if self._logprobs else None
+        )
+        self._sender.send(_response("".join(tokens), logprobs))
 
     def _fail(self, kind: str) -> bool:
         if kind == "unavailable":
@@ -138,13 +146,18 @@ class TritonPythonModel:
         """Hand the requests to the scheduler and return at once, as a decoupled model may."""
         for request in requests:
             sender = request.get_response_sender()
-            conversation = demo_answer.parse_prompt(_first(request, "text_input", _text, ""))
+            try:
+                conversation = _conversation(request)
+            except ValueError:
+                _refuse(sender, "invalid argument: the guide is no JSON", pb_utils.TritonError.INVALID_ARG)
+                continue
             max_tokens = _first(request, "max_tokens", int, 0)
             if max_tokens < 1:
                 _refuse(sender, "invalid argument: max_tokens must be at least 1", pb_utils.TritonError.INVALID_ARG)
                 continue
             plan = demo_answer.plan_answer(conversation, max_tokens, _words(request, "stop_words"), self._pace)
-            if not self._scheduler.add(Answer(sender, plan, stream=any(_values(request, "stream")))):
+            stream, logprobs = any(_values(request, "stream")), any(_values(request, "return_log_probs"))
+            if not self._scheduler.add(Answer(sender, plan, stream=stream, logprobs=logprobs)):
                 _refuse(sender, "unavailable: too many requests in flight", pb_utils.TritonError.UNAVAILABLE)
 
     def finalize(self) -> None:
@@ -158,9 +171,23 @@ def _refuse(sender: Any, message: str, code: int) -> None:
     sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def _text_response(text: str) -> Any:
-    tensor = pb_utils.Tensor("text_output", np.array([[text.encode()]], dtype=object))
-    return pb_utils.InferenceResponse(output_tensors=[tensor])
+def _conversation(request: Any) -> Any:
+    """The prompt, with the grammar that the guide asks for and the number of the choice."""
+    conversation = demo_answer.parse_prompt(_first(request, "text_input", _text, ""))
+    kind = _first(request, "guided_decoding_guide_type", _text, "")
+    if kind in {"json", "json_schema"}:
+        guide = json.loads(_first(request, "guided_decoding_guide", _text, "{}"))
+        conversation = dataclasses.replace(conversation, schema=guide if isinstance(guide, dict) else {})
+    parameters = json.loads(request.parameters() or "{}")
+    return dataclasses.replace(conversation, choice=int(parameters.get("choice", 0)))
+
+
+def _response(text: str, logprobs: Sequence[float] | None) -> Any:
+    tensors = [pb_utils.Tensor("text_output", np.array([[text.encode()]], dtype=object))]
+    if logprobs is not None:
+        # [batch, beam, token], as TensorRT-LLM has it.
+        tensors.append(pb_utils.Tensor("output_log_probs", np.array([[logprobs]], dtype=np.float32)))
+    return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
 def _values(request: Any, name: str) -> list[Any]:
