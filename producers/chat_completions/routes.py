@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from producers.chat_completions.answers import CancelledCompletion, ChatCompletion
 from producers.chat_completions.request import ChatRequest, parse_request, turn_request
 from producers.http.exchange import TURN_ROUTE
 from producers.http.routing import AsgiResponse, error_responses, json_body
@@ -35,7 +36,7 @@ def _add_creation(router: APIRouter, ingest: Ingest) -> None:
         summary="Ask a model, streamed or whole",
         openapi_extra=json_body(ChatRequest.model_json_schema()),
         responses={
-            200: {"description": "The answer.", "content": {"application/json": {}, "text/event-stream": {}}},
+            200: {"description": "The answer.", "model": ChatCompletion, "content": {"text/event-stream": {}}},
             **error_responses(400, 401, 403, 404, 408, 409, 413, 422, 429, 503, 504),
         },
     )
@@ -63,7 +64,9 @@ def _add_running(router: APIRouter, ingest: Ingest) -> None:
         return AsgiResponse(partial(ingest.resume_completion, asked))
 
     @router.post(
-        TURN_ROUTE + "/{completion_id}/cancel", summary="Stop an answer", responses=error_responses(401, 404, 503)
+        TURN_ROUTE + "/{completion_id}/cancel",
+        summary="Stop an answer",
+        responses={200: {"model": CancelledCompletion}, **error_responses(401, 404, 503)},
     )
     async def cancel_completion(completion_id: str, request: Request) -> Response:
         return JSONResponse(await ingest.cancel(request.headers, completion_id))
