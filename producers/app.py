@@ -21,6 +21,8 @@ from producers.ingest.core import IngestSettings
 from producers.ingest.ports import IngestPorts
 from producers.ingest.stage import Ingest
 from producers.models.routes import model_routes
+from producers.moderations.routes import moderation_routes
+from producers.usage.routes import usage_routes
 
 API_VERSION: Final = "1"
 
@@ -49,6 +51,14 @@ def make_app(
             chat_completion_routes(ingest),
             model_routes(callers, settings.models, settings.plans),
             conversation_routes(ingest),
+            moderation_routes(
+                callers,
+                ports.policy,
+                ports.entropy,
+                body_bytes_max=settings.body_bytes_max,
+                body_seconds_max=settings.body_seconds_max,
+            ),
+            usage_routes(callers, ports.usage, settings.models, ports.now_ms),
             documentation_routes(),
             _operation_routes(lambda: ready() and not admission.closed, metrics_page),
         ]

@@ -138,7 +138,7 @@ USAGE_EVENTS: Final = Topic(
     partitions=16,
     retention_hours=30 * 24,
     producer="inference, prompt, moderation",
-    groups=("turnstream.rate_limit_settle", "turnstream.windows"),
+    groups=("turnstream.rate_limit_settle", "turnstream.windows", "turnstream.usage_sink"),
     summary="Tokens, times and outcome of each turn; deduplicate by turn_id.",
 )
 USAGE_ROLLUPS: Final = Topic(

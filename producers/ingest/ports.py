@@ -13,6 +13,7 @@ from schemas.ports import (
     AnswerReader,
     AnswerReaders,
     ConversationDirectory,
+    InputPolicy,
     Metrics,
     Producer,
     StoredAnswer,
@@ -20,6 +21,7 @@ from schemas.ports import (
     StoredMessage,
     TurnClaims,
     TurnLookup,
+    UsageRows,
 )
 from schemas.stream_state import StreamState
 from schemas.tokens import Cleared
@@ -100,6 +102,8 @@ class IngestPorts:
     accounts: AccountDirectory
     conversations: ConversationDirectory
     pages: MessagePages
+    policy: InputPolicy
+    usage: UsageRows
     metrics: Metrics
     now_ms: Callable[[], int]
     monotonic_s: Callable[[], float]

@@ -5,7 +5,7 @@ both pass.
 """
 
 from schemas.ports.edge import AnswerForm, AnswerReader, AnswerReaders, Placed, TurnLookup
-from schemas.ports.inference import Generated, InferenceBackend, OutputPolicy, Verdict
+from schemas.ports.inference import Generated, InferenceBackend, InputPolicy, OutputPolicy, Verdict
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
 from schemas.ports.stores import (
@@ -24,6 +24,8 @@ from schemas.ports.stores import (
     StoredMessage,
     TurnClaim,
     TurnClaims,
+    UsageRow,
+    UsageRows,
 )
 from schemas.ports.telemetry import Metrics
 
@@ -42,6 +44,7 @@ __all__ = [
     "GroupConsumer",
     "History",
     "InferenceBackend",
+    "InputPolicy",
     "KeyedProcess",
     "LogReader",
     "LogSink",
@@ -65,5 +68,7 @@ __all__ = [
     "TurnClaim",
     "TurnClaims",
     "TurnLookup",
+    "UsageRow",
+    "UsageRows",
     "Verdict",
 ]

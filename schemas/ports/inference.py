@@ -1,6 +1,6 @@
 """Servers that generate text."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,4 +63,14 @@ class OutputPolicy(Protocol):
 
     def judge_output(self, text: str) -> Verdict:
         """The verdict on the answer so far. Pure."""
+        ...
+
+
+class InputPolicy(Protocol):
+    """Moderation of what users write."""
+
+    version: str
+
+    def judge_input(self, texts: Iterable[str]) -> Verdict:
+        """The verdict on texts that belong together. Pure, and linear in their length."""
         ...

@@ -190,3 +190,30 @@ class StoredAnswers(Protocol):
     async def find(self, turn_id: str) -> StoredAnswer | None:
         """The answer of an ended turn, or None when no such turn was stored. Raises Retryable."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What one turn used. Written as often as one likes: its turn id is its name."""
+
+    tenant_id: str
+    user_id: str
+    turn_id: str
+    key_id: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    submitted_at_ms: int
+
+
+class UsageRows(Protocol):
+    """The usage of each turn, by user and day (days since 1970, UTC, of the turn's submission)."""
+
+    async def store(self, rows: Sequence[UsageRow]) -> None:
+        """Keep these rows, idempotently. Raises Retryable."""
+        ...
+
+    async def days(self, owner: Owner, first_day: int, last_day: int) -> Sequence[UsageRow]:
+        """The user's rows of these days, both included, in no certain order. Raises Retryable."""
+        ...

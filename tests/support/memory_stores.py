@@ -10,7 +10,7 @@ from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow, stored_messages
 from schemas.accounts import Account, Credential
 from schemas.errors import Retryable
-from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim
+from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim, UsageRow
 from schemas.stream_state import INITIAL, StreamState
 from schemas.tokens import Cleared
 
@@ -283,3 +283,26 @@ class MemoryTurnLookup:
 
     async def clearance(self, turn_id: str) -> Cleared | None:
         return (await self.find(turn_id)).cleared
+
+
+@dataclass
+class MemoryUsageRows:
+    """``UsageRows`` over a dictionary."""
+
+    rows: dict[str, UsageRow] = field(default_factory=dict)
+    down: bool = False
+
+    async def store(self, rows: Sequence[UsageRow]) -> None:
+        if self.down:
+            raise Retryable("the memory usage is down")
+        self.rows.update({row.turn_id: row for row in rows})
+
+    async def days(self, owner: Owner, first_day: int, last_day: int) -> Sequence[UsageRow]:
+        if self.down:
+            raise Retryable("the memory usage is down")
+        return [
+            row
+            for row in self.rows.values()
+            if (row.tenant_id, row.user_id) == (owner.tenant_id, owner.user_id)
+            and first_day <= row.submitted_at_ms // 86_400_000 <= last_day
+        ]

@@ -16,6 +16,7 @@ from schemas.ports import TopicPartition
 from schemas.topics import TOKENS
 from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
+from stream_processors.moderation.toml_rules import load_policy
 from turnstream.clocks import now_ms
 from turnstream.http_server import open_listener, serve
 from turnstream.log.kafka_log_reader import KafkaLogReader
@@ -27,6 +28,7 @@ from turnstream.stores.cassandra import open_session
 from turnstream.stores.message_pages import CassandraMessagePages
 from turnstream.stores.stored_answers import CassandraStoredAnswers
 from turnstream.stores.turn_claims import CassandraTurnClaims
+from turnstream.stores.usage_rows import CassandraUsageRows
 from turnstream.telemetry.probe_app import ProbeApp
 from turnstream.wiring.process import Process
 from turnstream.wiring.topics import require_all_topics
@@ -74,6 +76,8 @@ async def run_edge(process: Process) -> None:
             accounts=CassandraAccounts(cql, settings.auth.statements_in_flight_max),
             conversations=CassandraConversations(cql, settings.auth.statements_in_flight_max),
             pages=CassandraMessagePages(cql),
+            policy=load_policy(settings.moderation),
+            usage=CassandraUsageRows(cql),
             metrics=process.metrics,
             now_ms=now_ms,
             monotonic_s=time.monotonic,

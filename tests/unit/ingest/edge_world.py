@@ -39,12 +39,15 @@ from schemas.tokens import (
     TokenEvent,
 )
 from schemas.topics import TOKENS, TURNS_SUBMITTED
+from stream_processors.moderation.core import ModerationSettings
+from stream_processors.moderation.toml_rules import load_policy
 from tests.support.memory_log import MemoryLog, MemoryLogTail, MemoryProducer
 from tests.support.memory_stores import (
     MemoryAccountDirectory,
     MemoryConversationDirectory,
     MemoryRows,
     MemoryTurnClaims,
+    MemoryUsageRows,
 )
 from turnstream.http_server import ServerSettings, open_listener, serve
 from turnstream.log.turn_lookup import LogTurnLookup, TurnLookupSettings
@@ -217,6 +220,7 @@ class EdgeWorld:
     pages: ListedPages
     claims: MemoryTurnClaims
     stored: MemoryRows
+    usage: MemoryUsageRows
     metrics: FakeMetrics
     url: str = ""
     script: Script = answer_hello
@@ -310,6 +314,7 @@ def _build(
     claims = MemoryTurnClaims() if beside is None else beside.claims
     stored = MemoryRows() if beside is None else beside.stored
     keys, metrics, pages = CountedKeys(), FakeMetrics(), ListedPages()
+    usage = MemoryUsageRows()
     conversations = MemoryConversationDirectory()
     producer = ScriptedProducer(log)
     turns = live_turns(log, producer, sse, metrics, edge_id="edge-test" if beside is None else "edge-beside")
@@ -333,6 +338,8 @@ def _build(
         accounts=keys,
         conversations=conversations,
         pages=pages,
+        policy=load_policy(ModerationSettings()),
+        usage=usage,
         metrics=metrics,
         now_ms=now_ms,
         monotonic_s=monotonic_s,
@@ -348,7 +355,7 @@ def _build(
         metrics_page=_metrics_page,
     )
     world = EdgeWorld(
-        log, answers, turns, admission, keys, conversations, pages, claims, stored, metrics, script=script
+        log, answers, turns, admission, keys, conversations, pages, claims, stored, usage, metrics, script=script
     )
     producer.on_submitted = world.on_submitted
     return world, app

@@ -1,0 +1,1 @@
+"""Usage events to the table behind the usage API."""

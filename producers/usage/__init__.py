@@ -1,0 +1,1 @@
+"""OpenAI's usage and costs APIs, for one's own usage."""
