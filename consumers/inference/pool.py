@@ -53,6 +53,9 @@ class PoolSettings(BaseModel):
     )
     cooldown_s_max: float = Field(default=30.0, gt=0, description="Longest time that a server is avoided.")
     probe_interval_s: float = Field(default=0.5, gt=0, description="Between two looks at the servers of the pool.")
+    turns_in_flight_max: int | None = Field(
+        default=None, ge=1, description="Turns of the pool generating at once in one process; absent: as loops say."
+    )
     connections_max: int = Field(default=512, ge=1, description="OpenAI: connections to the upstream.")
     message_bytes_max: int = Field(default=1_048_576, ge=1_024, description="Largest single message of the server.")
 

@@ -17,7 +17,13 @@ from turnstream.local_stack.jvm import Jvm
 from turnstream.local_stack.kafka import kafka_part
 from turnstream.local_stack.layout import Layout
 from turnstream.local_stack.parts import OneShot, Part, Stage
-from turnstream.local_stack.pools import Engine, choose_engine, pool_environment, without_secrets
+from turnstream.local_stack.pools import (
+    Engine,
+    choose_engine,
+    demo_pools_environment,
+    pool_environment,
+    without_secrets,
+)
 from turnstream.local_stack.ports import LOOPBACK, PortPlan, PortReservations, PortWish, plan_ports
 from turnstream.local_stack.processes import BOOTSTRAP, PROCESSES, OurProcess, process_part, process_ports
 from turnstream.local_stack.readiness import http_ok
@@ -75,6 +81,8 @@ def plan_run(
     composer = _Composer(settings, settings.layout(), ports.ports, options)
     servers = composer.servers(choice.engine, triton)
     environment = _environment(ports.ports, choice.engine, environ) | secret_files(settings.layout(), environ)
+    if choice.engine is Engine.TRITON and "demo-upstream" in ports.ports:
+        environment |= demo_pools_environment(settings.demo_upstream_pools, ports.ports["demo-upstream"])
     ours = tuple(process_part(row, ports.ports, environment) for row in options.processes)
     stages = [Stage(servers)]
     if options.bootstrap is not None or ours:
@@ -110,7 +118,9 @@ def _engine_wishes(settings: StackSettings, engine: Engine, prefix: str) -> tupl
         return ()
     if engine is Engine.DEMO_UPSTREAM:
         return (PortWish("demo-upstream", 18000, settings.triton_http_port, f"{prefix}TRITON_HTTP_PORT"),)
+    beside = (PortWish("demo-upstream", 18002),) if settings.demo_upstream_pools else ()
     return (
+        *beside,
         PortWish("triton", 18001, settings.triton_grpc_port, f"{prefix}TRITON_GRPC_PORT"),
         PortWish("triton-http", 18000, settings.triton_http_port, f"{prefix}TRITON_HTTP_PORT"),
     )
@@ -156,7 +166,8 @@ class _Composer:
                 http_port=self.ports["triton-http"],
                 model=self.options.triton_model,
             )
-            return (part,)
+            beside = self.settings.demo_upstream_pools
+            return (part, _demo_upstream(self.ports["demo-upstream"])) if beside else (part,)
         if engine is Engine.DEMO_UPSTREAM:
             return (_demo_upstream(self.ports["demo-upstream"]),)
         return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -52,14 +52,17 @@ def pool_environment(engine: Engine, port: int | None, environ: Mapping[str, str
     if engine is Engine.TRITON:
         return _for_both({"BACKEND": "triton", "URL": f"{LOOPBACK}:{port}"})
     if engine is Engine.DEMO_UPSTREAM:
-        # It continues a broken answer like the Triton model does.
-        demo = {"BACKEND": "openai", "URL": f"http://{LOOPBACK}:{port}/v1", "CONTINUES_PREFIX": "true"}
-        return _for_both(demo)
+        return _for_both(_demo(port))
     if environ.get(UPSTREAM_URL):
         named = {name: environ.get(f"TURNSTREAM_UPSTREAM__{theirs}") for theirs, name in _UPSTREAM_SETTINGS.items()}
         return _for_both({"BACKEND": "openai"} | {name: value for name, value in named.items() if value})
     shared = _for_both({"BACKEND": "openai"} | _given(environ))
     return {name: environ.get(name) or value for name, value in shared.items()}
+
+
+def demo_pools_environment(pools: Iterable[str], port: int) -> dict[str, str]:
+    """Return the variables of the pools that the demonstration upstream serves while Triton serves the others."""
+    return _for_pools(sorted(pool.upper() for pool in pools), _demo(port))
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
@@ -78,5 +81,14 @@ def _given(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _demo(port: int | None) -> dict[str, str]:
+    # It continues a broken answer like the Triton model does.
+    return {"BACKEND": "openai", "URL": f"http://{LOOPBACK}:{port}/v1", "CONTINUES_PREFIX": "true"}
+
+
 def _for_both(settings: Mapping[str, str]) -> dict[str, str]:
-    return {f"TURNSTREAM_POOLS__{pool}__{name}": value for pool in POOLS for name, value in settings.items()}
+    return _for_pools(POOLS, settings)
+
+
+def _for_pools(pools: Iterable[str], settings: Mapping[str, str]) -> dict[str, str]:
+    return {f"TURNSTREAM_POOLS__{pool}__{name}": value for pool in pools for name, value in settings.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,6 +23,9 @@ class StackSettings(BaseSettings):
     maven_url: str | None = Field(default=None, description="Maven 2 repository; default that of the jgo library.")
     triton_models: Path | None = Field(default=None, description="Model repository; default `docker/triton/models`.")
     fast_start: bool = Field(default=True, description="JVMs start faster and run slower; benches turn it off.")
+    demo_upstream_pools: frozenset[Literal["fast", "capable"]] = Field(
+        default=frozenset(), description="Pools that the demonstration upstream serves, beside Triton for the others."
+    )
     kafka_port: Port | None = None
     cassandra_port: Port | None = None
     redis_port: Port | None = None

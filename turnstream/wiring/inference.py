@@ -11,7 +11,7 @@ import structlog
 from consumers.inference.cancel_listener import CancelListener
 from consumers.inference.stage import InferTurn, make_backend
 from consumers.loop import run_keyed
-from consumers.work import KeyedWork
+from consumers.work import KeyedSettings, KeyedWork
 from schemas.errors import Fatal
 from schemas.ports import TopicPartition
 from schemas.topics import INFERENCE_REQUESTS, TURNS_CANCELLED
@@ -37,6 +37,14 @@ def choose_pools(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise Fatal(f"no such pool: {', '.join(unknown)}; there are {', '.join(settings.pools)}")
     return tuple(pool for pool in settings.pools if not names or pool in names)
+
+
+def loop_settings(settings: Settings, pool: str) -> KeyedSettings:
+    """The limits of the loop of ``pool``: those of all, with the pool's own number of turns at once if it has one."""
+    loop, at_once = settings.loops.inference, settings.pools[pool].turns_in_flight_max
+    if at_once is None:
+        return loop
+    return loop.model_copy(update={"hold": loop.hold.model_copy(update={"in_flight_max": at_once})})
 
 
 async def run_inference(process: Process, pools: Sequence[str]) -> None:
@@ -104,5 +112,5 @@ def _work(
         producer=producer,
         metrics=process.metrics,
         process=infer,
-        settings=process.settings.loops.inference,
+        settings=loop_settings(process.settings, pool),
     )

@@ -12,11 +12,18 @@ import pytest
 from turnstream.local_stack import plan
 from turnstream.local_stack.errors import PortTakenError, StackError
 from turnstream.local_stack.plan import RunPlan, StackOptions, plan_run
-from turnstream.local_stack.pools import Engine, choose_engine, pool_environment, without_secrets
+from turnstream.local_stack.pools import (
+    Engine,
+    choose_engine,
+    demo_pools_environment,
+    pool_environment,
+    without_secrets,
+)
 from turnstream.local_stack.ports import PortReservations, PortWish, plan_ports
 from turnstream.local_stack.processes import PROCESSES, process_part, process_ports, replicated
 from turnstream.local_stack.restart import RestartPolicy, after_crash
 from turnstream.local_stack.settings import StackSettings
+from turnstream.local_stack.triton import find_triton
 
 
 def test_a_free_default_is_taken_and_not_called_moved() -> None:
@@ -103,6 +110,13 @@ def test_pools_point_at_the_engine_that_was_started() -> None:
     assert demo["TURNSTREAM_POOLS__CAPABLE__CONTINUES_PREFIX"] == "true"
 
 
+def test_the_demonstration_upstream_may_serve_one_pool_beside_triton() -> None:
+    assert demo_pools_environment((), 18002) == {}
+    one = demo_pools_environment(("capable",), 18002)
+    assert one["TURNSTREAM_POOLS__CAPABLE__URL"] == "http://127.0.0.1:18002/v1"
+    assert all(name.startswith("TURNSTREAM_POOLS__CAPABLE__") for name in one)
+
+
 def test_what_is_set_for_one_pool_holds_for_both_and_for_itself_first() -> None:
     given = {"TURNSTREAM_POOLS__CAPABLE__URL": "http://gpu:8000/v1", "TURNSTREAM_POOLS__CAPABLE__MODEL": "large"}
     both = pool_environment(Engine.OWN_MODEL, None, given)
@@ -170,3 +184,16 @@ def test_a_model_of_the_users_own_starts_no_engine_and_keeps_its_key_out_of_the_
     assert servers.parts == ()
     assert ours.parts[0].environment["TURNSTREAM_POOLS__CAPABLE__API_KEY"] == "sk-secret"
     assert "sk-secret" not in planned.environment.values()
+
+
+def test_a_pool_of_the_demonstration_upstream_has_it_started_beside_triton(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(find_triton(), str):
+        pytest.skip("this machine cannot run Triton")
+    monkeypatch.setenv("TURNSTREAM_STACK__DEMO_UPSTREAM_POOLS", '["capable"]')
+    servers, ours = _plan(tmp_path, {}).stages
+    assert [part.name for part in servers.parts] == ["triton", "demo-upstream"]
+    environment = ours.parts[0].environment
+    assert environment["TURNSTREAM_POOLS__FAST__BACKEND"] == "triton"
+    assert environment["TURNSTREAM_POOLS__CAPABLE__URL"] == f"http://127.0.0.1:{servers.parts[1].port}/v1"
