@@ -11,6 +11,7 @@ TURN_ID_CHARS: Final = 26
 TURN_ENTROPY_BYTES: Final = 8
 CONVERSATION_ENTROPY_BYTES: Final = 10
 PUBLIC_TURN_PREFIX: Final = "chatcmpl-"
+RESPONSE_PREFIX: Final = "resp_"
 CONVERSATION_PREFIX: Final = "conv_"
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -59,6 +60,20 @@ def parse_turn_id(text: str) -> str:
 def public_turn_id(turn_id: str) -> str:
     """The id under which clients of the OpenAI-compatible API know the turn."""
     return PUBLIC_TURN_PREFIX + turn_id
+
+
+def public_response_id(turn_id: str) -> str:
+    """The id under which clients of the Responses API know the turn."""
+    return RESPONSE_PREFIX + turn_id
+
+
+def parse_response_id(text: str) -> str:
+    """The bare turn id in ``text``, the public form ``resp_...``. Raises ValueError."""
+    if not text.startswith(RESPONSE_PREFIX):
+        raise ValueError(f"a response id begins with {RESPONSE_PREFIX}")
+    turn_id = text.removeprefix(RESPONSE_PREFIX)
+    _decode(turn_id)
+    return turn_id
 
 
 def new_conversation_id(now_ms: int, entropy: bytes) -> str:

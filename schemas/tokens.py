@@ -16,6 +16,11 @@ from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.messages import Message
 
 
+def is_one(choices: int) -> bool:
+    """Whether there is one answer, of which records say nothing."""
+    return choices == 1
+
+
 class Cleared(Event):
     """Moderation let the turn pass: the edge may send its HTTP head. Also what the sink needs to store it."""
 
@@ -34,6 +39,13 @@ class Cleared(Event):
     request: Content | None = Field(default=None, description="As ``Turn.request``.")
     parent_seq: int | None = Field(default=None, ge=NO_PARENT, description="As ``TurnPrompted.parent_seq``.")
     answers_seq: int | None = Field(default=None, ge=0, description="As ``Turn.answers_seq``.")
+    choices: int = Field(default=1, ge=1, exclude_if=is_one, description="As ``Turn.generation.n``.")
+
+    @property
+    def answer_seq(self) -> int:
+        """The place of the answer in its conversation: right after the turn's own messages."""
+        return self.message_seq + len(self.input)
+
     wants_answer: bool = Field(default=True, exclude_if=is_wanted, description="As ``Turn.wants_answer``.")
 
 

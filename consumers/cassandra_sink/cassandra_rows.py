@@ -23,8 +23,11 @@ _CONVERSATION: Final = (
 )
 _TURN: Final = (
     "INSERT INTO turns (turn_id, conversation_id, tenant_id, user_id, model, answer_seq, piece_chars, finish_reason,"
-    " prompt_tokens, completion_tokens, cached_tokens, submitted_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+    " prompt_tokens, completion_tokens, cached_tokens, submitted_at, api, request, choices, choice_reasons, extras)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
+)
+_TURN_OF_USER: Final = (
+    "INSERT INTO turns_by_user (tenant_id, user_id, api, turn_id, model) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
 )
 
 
@@ -55,6 +58,7 @@ class CassandraRows:
                     group.create_task(self._cql.execute(_TITLE, _title_values(title)))
                 for turn in turns:
                     group.create_task(self._cql.execute(_TURN, _turn_values(turn)))
+                    group.create_task(self._cql.execute(_TURN_OF_USER, _turn_of_user_values(turn)))
         except ExceptionGroup as failures:
             _, others = failures.split(Retryable)
             if others is not None:
@@ -106,5 +110,14 @@ def _turn_values(row: TurnRow) -> tuple[object, ...]:
         usage.completion_tokens if usage else None,
         usage.cached_tokens if usage else None,
         row.submitted_at_ms,
+        row.api,
+        row.request.text if row.request else None,
+        row.choices,
+        [reason.value for reason in row.choice_reasons] or None,
+        row.extras.text if row.extras else None,
         row.written_us,
     )
+
+
+def _turn_of_user_values(row: TurnRow) -> tuple[object, ...]:
+    return (row.tenant_id, row.user_id, row.api, row.turn_id, row.model, row.written_us)

@@ -20,8 +20,9 @@ from enum import IntEnum
 from typing import Final, Literal
 
 from consumers.cassandra_sink.turns import HeldTurn
+from schemas.answer_extras import called, read_extras
 from schemas.content import Content
-from schemas.events import FinishReason, Usage
+from schemas.events import CHAT, Api, FinishReason, Usage
 from schemas.messages import Message, Role, ToolCall
 from schemas.ports import StoredMessage
 from schemas.tokens import Cancelled, Cleared, Failed, Finished
@@ -100,11 +101,11 @@ class TurnRow:
     usage: Usage | None
     submitted_at_ms: int
     written_us: int
-
-
-def answer_seq(cleared: Cleared) -> int:
-    """The place of the answer: right after the turn's own messages."""
-    return cleared.message_seq + len(cleared.input)
+    api: Api = CHAT
+    request: Content | None = None
+    choices: int = 1
+    choice_reasons: tuple[FinishReason, ...] = ()
+    extras: Content | None = None
 
 
 def message_rows(turn: HeldTurn, cleared: Cleared, rank: Rank) -> tuple[MessageRow, ...]:
@@ -146,7 +147,7 @@ def answer_row(turn: HeldTurn, cleared: Cleared, rank: Rank) -> MessageRow:
     usage = _usage(turn)
     return MessageRow(
         conversation_id=cleared.conversation_id,
-        message_seq=answer_seq(cleared),
+        message_seq=cleared.answer_seq,
         turn_id=cleared.turn_id,
         role=Role.ASSISTANT,
         name=None,
@@ -159,6 +160,7 @@ def answer_row(turn: HeldTurn, cleared: Cleared, rank: Rank) -> MessageRow:
         created_at_ms=turn.last_ms,
         written_us=written_us(turn, cleared, rank),
         parent_seq=_question_seq(cleared),
+        tool_calls=called(tuple(read_extras(turn.extras.text).values())),
     )
 
 
@@ -182,12 +184,17 @@ def turn_row(turn: HeldTurn, cleared: Cleared) -> TurnRow:
         tenant_id=cleared.tenant_id,
         user_id=cleared.user_id,
         model=cleared.model,
-        answer_seq=answer_seq(cleared),
+        answer_seq=cleared.answer_seq,
         piece_chars=turn.pieces.chars,
         finish_reason=_finish_reason(turn) or FinishReason.FAILED,
         usage=_usage(turn),
         submitted_at_ms=cleared.submitted_at_ms,
         written_us=written_us(turn, cleared, Rank.ENDED),
+        api=cleared.api,
+        request=cleared.request,
+        choices=cleared.choices,
+        choice_reasons=_choice_reasons(turn),
+        extras=Content(turn.extras.text) if len(turn.extras) else None,
     )
 
 
@@ -235,7 +242,12 @@ def _question_seq(cleared: Cleared) -> int | None:
     """The message that the answer follows."""
     if cleared.answers_seq is not None:
         return cleared.answers_seq
-    return answer_seq(cleared) - 1 if cleared.input else cleared.parent_seq
+    return cleared.answer_seq - 1 if cleared.input else cleared.parent_seq
+
+
+def _choice_reasons(turn: HeldTurn) -> tuple[FinishReason, ...]:
+    terminal = turn.state.terminal
+    return terminal.choice_reasons if isinstance(terminal, Finished) else ()
 
 
 def _usage(turn: HeldTurn) -> Usage | None:

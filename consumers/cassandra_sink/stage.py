@@ -29,7 +29,6 @@ from consumers.cassandra_sink.rows import (
     Rank,
     TitleRow,
     answer_row,
-    answer_seq,
     conversation_row,
     message_rows,
     stored_messages,
@@ -246,7 +245,7 @@ def _context_update(turn: HeldTurn, cleared: Cleared) -> ContextUpdate:
 
 
 def _persisted(partition: TopicPartition, turn: HeldTurn, cleared: Cleared) -> Outgoing:
-    event = Persisted(turn_id=cleared.turn_id, message_seq=answer_seq(cleared))
+    event = Persisted(turn_id=cleared.turn_id, message_seq=cleared.answer_seq)
     return Outgoing(
         topic=TOKENS.name,
         key=cleared.turn_id.encode(),

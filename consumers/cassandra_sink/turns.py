@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consumers.cassandra_sink.pieces import NO_PIECES, Pieces
+from schemas.answer_extras import split
 from schemas.headers import REPLAY, header
 from schemas.ports import Received
 from schemas.stream_state import INITIAL, StreamState, advance
@@ -27,9 +28,10 @@ class HeldTurn:
     """An answer on its way. Times are record timestamps, in Unix milliseconds.
 
     ``last_ms`` is that of the last record that counted, up to the terminal: for an ended turn the time of its end.
-    ``pieces`` are the accepted deltas, up to the sink's bounds (``text_cut`` when it goes on beyond), ``text_bytes``
-    their UTF-8 length and ``input_bytes`` that of the turn's own messages. ``gapped``: a record showed that earlier
-    ones were missed here, so that only the log knows the turn. ``replay``: a marked replay, which is never stored.
+    ``pieces`` are the texts of the accepted deltas and ``extras`` what else they say (``schemas.answer_extras``), up to
+    the sink's bounds (``text_cut`` when it goes on beyond), ``text_bytes`` their UTF-8 length and ``input_bytes`` that
+    of the turn's own messages. ``gapped``: a record showed that earlier ones were missed here, so that only the log
+    knows the turn. ``replay``: a marked replay, which is never stored.
     """
 
     first_offset: int
@@ -37,6 +39,7 @@ class HeldTurn:
     last_ms: int
     state: StreamState = INITIAL
     pieces: Pieces = NO_PIECES
+    extras: Pieces = NO_PIECES
     text_bytes: int = 0
     text_cut: bool = False
     input_bytes: int = 0
@@ -54,7 +57,7 @@ class HeldTurn:
     @property
     def held_bytes(self) -> int:
         """About what the turn takes in memory."""
-        return self.text_bytes + self.input_bytes + _PIECE_BYTES * len(self.pieces)
+        return self.text_bytes + self.input_bytes + _PIECE_BYTES * (len(self.pieces) + len(self.extras))
 
     @property
     def ended(self) -> bool:
@@ -108,7 +111,7 @@ def claims_end(records: Iterable[Received[TokenEvent]]) -> bool:
 def fold(turn: HeldTurn, records: Sequence[Received[TokenEvent]], bounds: TextBounds) -> HeldTurn:
     """The turn after ``records``, in log order. The same object when none of them says anything."""
     state, last_ms, gapped = turn.state, turn.last_ms, turn.gapped
-    pieces: list[str] = []
+    deltas: list[Delta] = []
     for received in records:
         event = received.event
         following = advance(state, event)
@@ -120,12 +123,12 @@ def fold(turn: HeldTurn, records: Sequence[Received[TokenEvent]], bounds: TextBo
             continue
         last_ms = received.record.timestamp_ms
         if isinstance(event, Delta):
-            pieces.append(event.content.text)
+            deltas.append(event)
         elif isinstance(event, Cleared):
             turn = _with_clearance(turn, received, event)
     if state is turn.state and gapped == turn.gapped:
         return turn
-    return _with_text(replace(turn, state=state, last_ms=last_ms, gapped=gapped), pieces, bounds)
+    return _with_text(replace(turn, state=state, last_ms=last_ms, gapped=gapped), deltas, bounds)
 
 
 def _shows_gap(state: StreamState, event: TokenEvent) -> bool:
@@ -150,16 +153,26 @@ def _with_clearance(turn: HeldTurn, received: Received[TokenEvent], cleared: Cle
     )
 
 
-def _with_text(turn: HeldTurn, pieces: Sequence[str], bounds: TextBounds) -> HeldTurn:
-    kept: list[str] = []
+def _with_text(turn: HeldTurn, deltas: Sequence[Delta], bounds: TextBounds) -> HeldTurn:
+    texts: list[str] = []
+    extras: list[str] = []
     size, room = turn.text_bytes, bounds.pieces_max - len(turn.pieces)
     cut = turn.text_cut
-    for piece in pieces:
-        grown = size + len(piece.encode())
+    for delta in deltas:
+        text, extra = split(delta)
+        grown = size + len(text.encode()) + len(extra.encode())
         # Once cut, for good: a later, shorter piece would leave a hole, and the text would depend on the batches.
-        cut = cut or grown > bounds.bytes_max or len(kept) >= room
+        cut = cut or grown > bounds.bytes_max or len(texts) >= room
         if cut:
             break
         size = grown
-        kept.append(piece)
-    return replace(turn, pieces=turn.pieces.and_then(kept), text_bytes=size, text_cut=cut)
+        texts.append(text)
+        if extra:
+            extras.append(extra)
+    return replace(
+        turn,
+        pieces=turn.pieces.and_then(texts),
+        extras=turn.extras.and_then(extras),
+        text_bytes=size,
+        text_cut=cut,
+    )

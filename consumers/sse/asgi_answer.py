@@ -11,11 +11,16 @@ import structlog
 
 from consumers.sse import heads
 from consumers.sse.asgi_client import AsgiClient
+from consumers.sse.composition import Composition
 from consumers.sse.core import SseSettings, answer_too_long, not_stored_yet
-from consumers.sse.frames import DONE, PING, ChunkEncoder, completion_body, error_body, error_frame
+from consumers.sse.encoding import PING, StreamEncoder, error_body
+from consumers.sse.forms import encoder_of, object_of
+from consumers.sse.response_objects import response_in_progress, response_json
 from consumers.sse.turn_progress import TurnProgress
 from schemas.cursors import CursorSigner
 from schemas.errors import Refusal
+from schemas.events import RateLimits
+from schemas.ports import RestForm
 
 _OK: Final = 200
 _LOG: Final = structlog.get_logger(__name__)
@@ -31,80 +36,82 @@ class AsgiAnswer:
         self._cursor_key = cursor_key
 
     async def stream(self, *, include_usage: bool) -> None:
-        """Write a stream of chunks as the text comes."""
-        progress, client = self._progress, self._client
+        """Write a stream of events as the text comes."""
+        progress = self._progress
         refusal = await progress.head_refusal()
         if refusal is not None:
             await self._refuse(refusal)
             return
-        identity = progress.identity
-        await client.head(_OK, heads.stream_headers(progress.limits, identity.conversation_id))
-        frames = ChunkEncoder(identity, self._signer(), include_usage=include_usage)
-        await self._write_after(frames, None, first=frames.role(), include_usage=include_usage)
+        await self._head(progress.limits)
+        form = RestForm(progress.identity.api, include_usage=include_usage)
+        await self._write(encoder_of(progress.identity, form, self._signer()), b"", b"")
 
-    async def rest(self, *, after: int | None, include_usage: bool, reconnect: bytes) -> None:
-        """Write what comes after the delta ``after``, or all, as a stream that an EventSource resumes by itself."""
-        progress, client = self._progress, self._client
-        await client.head(_OK, heads.stream_headers(None, progress.identity.conversation_id))
-        frames = ChunkEncoder(progress.identity, self._signer(), include_usage=include_usage, with_ids=True)
-        first = reconnect + (frames.role() if after is None else b"")
-        await self._write_after(frames, after, first=first, include_usage=include_usage, reconnect=reconnect)
-
-    async def _write_after(
-        self, frames: ChunkEncoder, after: int | None, *, first: bytes, include_usage: bool, reconnect: bytes = b""
-    ) -> None:
-        """Write ``first``, then the frames of all that comes after the delta ``after``, to the end of the stream.
+    async def rest(self, form: RestForm, reconnect: bytes) -> None:
+        """Write what comes after a place, or all, as a stream that can be picked up again.
 
         A view that breaks off ends with ``reconnect``, if there is one, or with the error.
         """
+        await self._head(None)
+        frames = encoder_of(self._progress.identity, form, self._signer())
+        await self._write(frames, reconnect, reconnect)
+
+    async def begun(self) -> None:
+        """Write the object of a turn that has begun and does not keep its client waiting."""
+        progress = self._progress
+        refusal = await progress.head_refusal()
+        if refusal is not None:
+            await self._refuse(refusal)
+            return
+        await self._write_object(response_json(response_in_progress(progress.identity, "queued")))
+
+    async def whole(self) -> None:
+        """Write one object when the answer is complete, or the error that it ended with."""
+        progress = self._progress
+        refusal = await progress.head_refusal()
+        if refusal is not None:
+            await self._refuse(refusal)
+            return
+        answer = await self._collect()
+        ending = progress.ending() if answer is not None else answer_too_long()
+        if not isinstance(ending, Refusal):
+            await self._await_settled(b"")
+            ending = ending if progress.settled else progress.broken or not_stored_yet()
+        if answer is None or isinstance(ending, Refusal):
+            await self._refuse(ending if isinstance(ending, Refusal) else answer_too_long())
+            return
+        await self._write_object(object_of(progress.identity, answer, ending))
+
+    async def _write(self, frames: StreamEncoder, first: bytes, reconnect: bytes) -> None:
+        """Write ``first``, then the frames of the turn, to the end of the stream."""
         progress, client = self._progress, self._client
-        due = await self._stream_text(frames, -1 if after is None else after, first)
+        due = await self._stream_text(frames, first + frames.opening())
         ending = progress.ending()
         if isinstance(ending, Refusal):
-            await client.body(due + (reconnect if progress.broken and reconnect else error_frame(ending)), more=False)
+            if progress.broken:
+                due += reconnect or frames.broken(ending)
+            else:
+                due += frames.failed(ending)
+            await client.body(due, more=False)
             return
-        deltas = progress.deltas if after is None else max(progress.deltas, after)
-        if after is None or after < deltas:
-            due += frames.last(ending, deltas, progress.terminal_offset)
-        if include_usage and ending.usage is not None:
-            due += frames.usage(ending.usage)
+        due += frames.ending(ending, progress.deltas, progress.terminal_offset)
         if not progress.settled:
             await client.body(due, more=True)
             due = b""
             await self._await_settled(PING)
-        end = DONE if progress.settled else reconnect or error_frame(progress.broken or not_stored_yet())
+        end = frames.settled() if progress.settled else reconnect or frames.broken(progress.broken or not_stored_yet())
         await client.body(due + end, more=False)
 
-    async def whole(self) -> None:
-        """Write one completion object when the answer is complete, or the error that it ended with."""
-        progress = self._progress
-        refusal = await progress.head_refusal()
-        if refusal is not None:
-            await self._refuse(refusal)
-            return
-        text = await self._collect_text()
-        ending = progress.ending() if text is not None else answer_too_long()
-        if not isinstance(ending, Refusal):
-            await self._await_settled(b"")
-            ending = ending if progress.settled else progress.broken or not_stored_yet()
-        if isinstance(ending, Refusal):
-            await self._refuse(ending)
-            return
-        identity = progress.identity
-        body = completion_body(identity, text or "", ending)
-        await self._client.whole(_OK, heads.json_headers(body, progress.limits, identity.conversation_id), body)
-
-    async def _stream_text(self, frames: ChunkEncoder, after: int, first: bytes) -> bytes:
+    async def _stream_text(self, frames: StreamEncoder, first: bytes) -> bytes:
         """Write the text as it comes, one write per batch of events; returns the frames still due at the end."""
         progress = self._progress
-        due = [first]
+        due = first
         while True:
-            due += [frames.text(piece) for piece in progress.take_pieces() if piece.seq > after]
+            due += b"".join([frames.piece(piece) for piece in progress.take_pieces()])
             if progress.over:
-                return b"".join(due)
+                return due
             if due:
-                await self._client.body(b"".join(due), more=True)
-            due = [] if await progress.advance() else [PING]
+                await self._client.body(due, more=True)
+            due = b"" if await progress.advance() else PING
 
     async def _await_settled(self, heartbeat: bytes) -> None:
         """Wait until history contains the turn, at most ``persisted_seconds_max``."""
@@ -117,20 +124,26 @@ class AsgiAnswer:
         if not progress.settled:
             _LOG.warning("answer_not_stored_in_time", turn_id=progress.identity.turn_id)
 
-    async def _collect_text(self) -> str | None:
-        """The text until its end, whatever that is; None when it is too long to hold."""
+    async def _collect(self) -> Composition | None:
+        """The answer until its end, whatever that is; None when it is too long to hold."""
         progress = self._progress
-        texts: list[str] = []
-        chars = 0
+        answer = Composition()
         while True:
             for piece in progress.take_pieces():
-                texts.append(piece.text)
-                chars += len(piece.text)
-            if chars > self._settings.answer_chars_max:
+                answer.add(piece)
+            if answer.chars > self._settings.answer_chars_max:
                 return None
             if progress.over:
-                return "".join(texts)
+                return answer
             await progress.advance()
+
+    async def _head(self, limits: RateLimits | None) -> None:
+        await self._client.head(_OK, heads.stream_headers(limits, self._progress.identity.conversation_id))
+
+    async def _write_object(self, body: bytes) -> None:
+        progress = self._progress
+        headers = heads.json_headers(body, progress.limits, progress.identity.conversation_id)
+        await self._client.whole(_OK, headers, body)
 
     async def _refuse(self, refusal: Refusal) -> None:
         body = error_body(refusal)

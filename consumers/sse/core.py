@@ -7,8 +7,9 @@ from typing import Final, NamedTuple, assert_never
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import ErrorBody, ErrorType, Refusal, Retryable, server_error, unavailable
-from schemas.events import FinishReason, RateLimits, Turn, Usage
-from schemas.ids import parse_turn_id, public_turn_id
+from schemas.events import CHAT, Api, FinishReason, RateLimits, Turn, Usage
+from schemas.generation import TokenLogprob, ToolCallDelta
+from schemas.ids import public_response_id, public_turn_id
 from schemas.ports import Placed, StoredAnswer
 from schemas.tokens import AttemptStarted, Cancelled, Cleared, Delta, Failed, Finished, Persisted, Refused, Terminal
 
@@ -60,18 +61,25 @@ class StreamBroken(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The turn as its clients see it: what all frames of one answer share."""
+    """The turn as its clients see it: what all of one answer shares.
 
-    public_id: str
+    ``api`` is the one in whose terms this client is answered; ``request`` what it shows of the request, as JSON.
+    """
+
+    turn_id: str
     created_s: int
     model: str
     system_fingerprint: str
     conversation_id: str | None
+    api: Api = CHAT
+    request: str | None = None
+    choices: int = 1
+    answer_seq: int = 0
 
     @property
-    def turn_id(self) -> str:
-        """The id as the log has it."""
-        return parse_turn_id(self.public_id)
+    def public_id(self) -> str:
+        """The id under which clients of the API know the turn."""
+        return public_turn_id(self.turn_id) if self.api == CHAT else public_response_id(self.turn_id)
 
     @property
     def stored(self) -> bool:
@@ -85,6 +93,9 @@ class Piece(NamedTuple):
     text: str
     seq: int
     offset: int
+    choice: int = 0
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +113,34 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an answer ends well. ``cancelled`` is the reason when somebody stopped it before its end."""
+    """How an answer ends well. ``cancelled`` is the reason when somebody stopped it before its end.
+
+    ``reasons`` are those of all choices, when there are several.
+    """
 
     finish_reason: str
     usage: Usage | None
     cancelled: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    def reason_of(self, choice: int) -> str:
+        """Why this choice ended."""
+        return self.reasons[choice] if choice < len(self.reasons) else self.finish_reason
 
 
-def identity_of(turn: Turn | Cleared | StoredAnswer, settings: SseSettings) -> Identity:
-    """The same identity, from whatever tells of the turn."""
+def identity_of(turn: Turn | Cleared | StoredAnswer, settings: SseSettings, api: Api | None = None) -> Identity:
+    """The same identity, from whatever tells of the turn; ``api``: that of the client, if it is not the turn's own."""
     stored = turn.stored if isinstance(turn, Turn | Cleared) else True
     return Identity(
-        public_id=public_turn_id(turn.turn_id),
+        turn_id=turn.turn_id,
         created_s=turn.submitted_at_ms // 1000,
         model=turn.model,
         system_fingerprint=settings.system_fingerprint,
         conversation_id=turn.conversation_id if stored else None,
+        api=api or turn.api,
+        request=None if turn.request is None else turn.request.text,
+        choices=turn.generation.n if isinstance(turn, Turn) else turn.choices,
+        answer_seq=0 if isinstance(turn, Turn) else turn.answer_seq,
     )
 
 
@@ -133,7 +156,7 @@ def read_step(events: Sequence[Placed], before: Step) -> Step:
     for event, offset in events:
         match event:
             case Delta():
-                pieces.append(Piece(event.content.text, event.seq, offset))
+                pieces.append(piece_of(event, offset))
                 deltas = event.seq + 1
             case Cleared():
                 cleared = event
@@ -147,6 +170,11 @@ def read_step(events: Sequence[Placed], before: Step) -> Step:
                 # Probes and attachments are the log's own affair.
                 pass
     return Step(cleared, started, tuple(pieces), deltas, terminal, terminal_offset, persisted)
+
+
+def piece_of(delta: Delta, offset: int) -> Piece:
+    """The piece of text that a record at ``offset`` brings."""
+    return Piece(delta.content.text, delta.seq, offset, delta.choice, delta.tool_calls, delta.logprobs)
 
 
 def ending_of(terminal: Terminal) -> Ending | Refusal:
@@ -227,13 +255,14 @@ def ending_of_stored(stored: StoredAnswer) -> Ending | Refusal:
         case FinishReason.FAILED:
             return server_error("The answer could not be completed.", "generation_failed")
         case reason:
-            return Ending(reason.value, stored.usage)
+            return Ending(reason.value, stored.usage, reasons=tuple(one.value for one in stored.choice_reasons))
 
 
 def _finished(terminal: Finished) -> Ending | Refusal:
     match terminal.finish_reason:
         case FinishReason.STOP | FinishReason.LENGTH | FinishReason.TOOL_CALLS | FinishReason.CONTENT_FILTER:
-            return Ending(terminal.finish_reason.value, terminal.usage)
+            reasons = tuple(reason.value for reason in terminal.choice_reasons)
+            return Ending(terminal.finish_reason.value, terminal.usage, reasons=reasons)
         case FinishReason.CANCELLED:
             return Ending(FinishReason.STOP.value, terminal.usage, cancelled="client")
         case FinishReason.FAILED:

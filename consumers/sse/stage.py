@@ -13,12 +13,13 @@ from consumers.sse.asgi_answer import AsgiAnswer
 from consumers.sse.asgi_client import AsgiClient
 from consumers.sse.cancellation import Cancellation, CancelReason
 from consumers.sse.core import SseSettings, identity_of
-from consumers.sse.frames import reconnect_frame
+from consumers.sse.encoding import reconnect_frame
 from consumers.sse.live_turns import LiveTurns
-from consumers.sse.stored_stream import stored_stream
+from consumers.sse.response_objects import response_in_progress, response_json
+from consumers.sse.stored_stream import stored_object, stored_stream
 from consumers.sse.turn_progress import TurnProgress
 from schemas.events import Turn
-from schemas.ports import AnswerForm, AnswerReader, Producer, StoredAnswer
+from schemas.ports import AnswerForm, AnswerReader, Producer, RestForm, StoredAnswer
 from schemas.tokens import Cleared
 
 _LOG: Final = structlog.get_logger(__name__)
@@ -73,41 +74,43 @@ class Answers:
             on_started=lambda: self._on_started(turn.turn_id),
         )
         client, answer = self._begin(progress, receive, send)
-        writing = answer.stream(include_usage=form.include_usage) if form.stream else answer.whole()
+        if form.stream:
+            writing = answer.stream(include_usage=form.include_usage)
+        else:
+            writing = answer.begun() if form.background else answer.whole()
         try:
             await self._serve(client, progress, writing, movable=form.stream)
         finally:
             progress.note_started()
 
     async def resume(
-        self,
-        cleared: Cleared,
-        reader: AnswerReader,
-        receive: Receive,
-        send: Send,
-        *,
-        after: int | None,
-        include_usage: bool,
+        self, cleared: Cleared, reader: AnswerReader, receive: Receive, send: Send, form: RestForm
     ) -> None:
-        """Write what comes after the delta ``after``, or all. Closes ``reader``, whatever happens."""
+        """Write what comes after a place, or all. Closes ``reader``, whatever happens."""
         until_s = asyncio.get_running_loop().time() + self._settings.resume_seconds_max
-        identity = identity_of(cleared, self._settings)
+        identity = identity_of(cleared, self._settings, form.api)
         progress = TurnProgress(identity, reader, self._settings, until_s, cleared=cleared)
         client, answer = self._begin(progress, receive, send)
-        writing = answer.rest(after=after, include_usage=include_usage, reconnect=self._reconnect())
-        await self._serve(client, progress, writing, movable=True)
+        reconnect = self._reconnect() if form.with_ids else b""
+        await self._serve(client, progress, answer.rest(form, reconnect), movable=True)
 
-    async def replay(
-        self, stored: StoredAnswer, receive: Receive, send: Send, *, after: int | None, include_usage: bool
-    ) -> None:
+    async def replay(self, stored: StoredAnswer, receive: Receive, send: Send, form: RestForm) -> None:
         """Write the same from the store."""
-        body = stored_stream(stored, self._settings, self._cursor_key, after=after, include_usage=include_usage)
+        body = stored_stream(stored, self._settings, self._cursor_key, form)
         client = AsgiClient(receive, send, self._settings.write_seconds_max)
         self._enter(client)
         try:
             await client.serve(client.whole(_OK, heads.stream_headers(None, stored.conversation_id), body))
         finally:
             self._leave(client)
+
+    def show(self, stored: StoredAnswer) -> bytes:
+        """The whole answer as the object of its API, as JSON, from the store."""
+        return stored_object(stored, self._settings)
+
+    def show_running(self, cleared: Cleared) -> bytes:
+        """The object of a turn that is not over, as JSON."""
+        return response_json(response_in_progress(identity_of(cleared, self._settings)))
 
     async def cancel(self, turn_id: str, reason: CancelReason) -> None:
         """Put ``Cancelled`` on the turn's log, then hint to inference. Raises OutcomeUnknown."""

@@ -15,6 +15,7 @@ from consumers.sse.core import (
     StreamBroken,
     ending_of,
     head_timeout,
+    identity_of,
     interrupted,
     limits_of,
     read_step,
@@ -49,7 +50,7 @@ class TurnProgress:
         cleared: Cleared | None = None,
         on_started: Callable[[], None] = _nothing,
     ) -> None:
-        self.identity: Final = identity
+        self.identity = identity
         self.reader: Final = reader
         self.head_timed_out = False
         self._settings = settings
@@ -148,7 +149,10 @@ class TurnProgress:
             _LOG.warning("stream_interrupted", turn_id=self.identity.turn_id, error=type(error).__name__)
             self._broken = interrupted()
             return True
-        self._step = read_step(events, self._step)
+        before, self._step = self._step, read_step(events, self._step)
+        if before.cleared is None and self._step.cleared is not None:
+            # The stages know more of it than the edge did: which model answers, and where.
+            self.identity = identity_of(self._step.cleared, self._settings, self.identity.api)
         self._pieces += self._step.pieces
         if self._step.started or self.ended:
             self.note_started()

@@ -1,7 +1,7 @@
 """The routes of Chat Completions."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
@@ -14,6 +14,9 @@ from producers.http.routing import AsgiResponse, error_responses, json_body
 from producers.ingest.resuming import Resumption
 from producers.ingest.stage import AccountOf, Ingest
 from producers.ingest.turn_request import TurnRequest
+from schemas.events import CHAT
+
+_EVENT_STREAM: Final = "text/event-stream"
 
 
 def chat_completion_routes(ingest: Ingest) -> APIRouter:
@@ -59,8 +62,11 @@ def _add_running(router: APIRouter, ingest: Ingest) -> None:
         starting_after: Annotated[str | None, Query(description="A cursor, or the number of a piece.")] = None,
         include_usage: bool = False,  # noqa: FBT001, FBT002 - a query parameter
         last_event_id: Annotated[str | None, Header()] = None,
+        accept: Annotated[str, Header()] = "",
     ) -> Response:
-        asked = Resumption(completion_id, starting_after, last_event_id, include_usage)
+        # OpenAI's clients take an `id:` line for a promise of JSON in every frame; only an EventSource asks for it.
+        with_ids = last_event_id is not None or _EVENT_STREAM in accept
+        asked = Resumption(completion_id, starting_after, last_event_id, include_usage, with_ids)
         return AsgiResponse(partial(ingest.resume_completion, asked))
 
     @router.post(
@@ -69,4 +75,6 @@ def _add_running(router: APIRouter, ingest: Ingest) -> None:
         responses={200: {"model": CancelledCompletion}, **error_responses(401, 404, 503)},
     )
     async def cancel_completion(completion_id: str, request: Request) -> Response:
-        return JSONResponse(await ingest.cancel(request.headers, completion_id))
+        account = await ingest.callers.account(request.headers)
+        cancelled = await ingest.cancel(account, CHAT, completion_id)
+        return JSONResponse({"id": completion_id, "object": "chat.completion.cancelled", "cancelled": cancelled})

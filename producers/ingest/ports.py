@@ -16,6 +16,7 @@ from schemas.ports import (
     InputPolicy,
     Metrics,
     Producer,
+    RestForm,
     StoredAnswer,
     StoredAnswers,
     StoredMessage,
@@ -35,22 +36,21 @@ class Answerer(Protocol):
         ...
 
     async def resume(
-        self,
-        cleared: Cleared,
-        reader: AnswerReader,
-        receive: Receive,
-        send: Send,
-        *,
-        after: int | None,
-        include_usage: bool,
+        self, cleared: Cleared, reader: AnswerReader, receive: Receive, send: Send, form: RestForm
     ) -> None:
-        """The rest of a turn's stream, as events with ids: what comes after ``after`` (``Cursor.seq``), or all."""
+        """The rest of a turn's stream; with chat completions as events with ids."""
         ...
 
-    async def replay(
-        self, stored: StoredAnswer, receive: Receive, send: Send, *, after: int | None, include_usage: bool
-    ) -> None:
+    async def replay(self, stored: StoredAnswer, receive: Receive, send: Send, form: RestForm) -> None:
         """The same from the store, for a turn that the log has forgotten."""
+        ...
+
+    def show(self, stored: StoredAnswer) -> bytes:
+        """The whole answer as the object of its API, as JSON, from the store."""
+        ...
+
+    def show_running(self, cleared: Cleared) -> bytes:
+        """The object of a turn that is not over, as JSON."""
         ...
 
 

@@ -1,6 +1,5 @@
 """Picking an answer up again: on any edge, during the turn and after it."""
 
-import asyncio
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -8,13 +7,12 @@ from typing import Final
 from starlette.types import Receive, Send
 
 from producers.http.refused import RequestRefused
-from producers.ingest.core import IngestSettings
 from producers.ingest.ports import IngestPorts
-from schemas import ids
+from producers.ingest.turn_finder import TurnFinder, not_found
 from schemas.accounts import Account
 from schemas.cursors import Cursor, CursorSigner
-from schemas.errors import Refusal, invalid_request
-from schemas.ports import StoredAnswer
+from schemas.events import CHAT, Api
+from schemas.ports import RestForm
 from schemas.tokens import Cleared
 
 _RESUMED: Final = "turnstream_streams_resumed_total"
@@ -27,8 +25,10 @@ class Resumption:
 
     public_id: str
     starting_after: str | None
-    last_event_id: str | None
-    include_usage: bool
+    last_event_id: str | None = None
+    include_usage: bool = False
+    with_ids: bool = False
+    api: Api = CHAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +37,18 @@ class _Wanted:
 
     account: Account
     turn_id: str
-    after: int | None
-    cursor: Cursor | None
-    reconnecting: bool
-    include_usage: bool
+    form: RestForm
+    cursor: Cursor | None = None
+    reconnecting: bool = False
 
 
 class Resumer:
     """Streams of turns that were begun before."""
 
-    def __init__(
-        self, ports: IngestPorts, settings: IngestSettings, *, cursor_key: bytes, tokens_partitions: int
-    ) -> None:
+    def __init__(self, ports: IngestPorts, finder: TurnFinder, *, cursor_key: bytes) -> None:
         self._ports = ports
-        self._settings = settings
+        self._finder = finder
         self._cursor_key = cursor_key
-        self._tokens_partitions = tokens_partitions
 
     async def resume(self, account: Account, asked: Resumption, receive: Receive, send: Send) -> None:
         """Write the stream. Nothing is read for a turn id or a place that this user cannot have been given.
@@ -60,35 +56,16 @@ class Resumer:
         Raises RequestRefused (404), Retryable.
         """
         wanted = self._wanted(account, asked)
-        cleared = await self._clearance(wanted.turn_id)
+        cleared = await self._finder.running(account, asked.api, wanted.turn_id)
         if cleared is None:
             await self._replay(wanted, receive, send)
-            return
-        if not owns(account, cleared):
-            raise RequestRefused(completion_not_found())
-        if await self._nothing_follows(wanted):
+        elif await self._nothing_follows(wanted):
             await _stop_reconnecting(send)
-            return
-        reader = await self._ports.readers.follow(wanted.turn_id, cleared=cleared, cursor=wanted.cursor)
-        self._ports.metrics.count(_RESUMED, source="log")
-        await self._ports.answerer.resume(
-            cleared, reader, receive, send, after=wanted.after, include_usage=wanted.include_usage
-        )
-
-    def known_turn(self, public_id: str) -> str:
-        """The turn id in ``public_id``, of a partition that is there and not of the future. Raises RequestRefused."""
-        try:
-            turn_id = ids.parse_turn_id(public_id)
-        except ValueError:
-            raise RequestRefused(completion_not_found()) from None
-        if ids.turn_partition(turn_id) >= self._tokens_partitions:
-            raise RequestRefused(completion_not_found())
-        if ids.turn_time_ms(turn_id) > self._ports.now_ms() + self._settings.clock_skew_ms_max:
-            raise RequestRefused(completion_not_found())
-        return turn_id
+        else:
+            await self._follow(wanted, cleared, receive, send)
 
     def _wanted(self, account: Account, asked: Resumption) -> _Wanted:
-        turn_id = self.known_turn(asked.public_id)
+        turn_id = self._finder.turn_id(asked.api, asked.public_id)
         text = asked.starting_after if asked.starting_after is not None else asked.last_event_id
         after: int | None = None
         cursor: Cursor | None = None
@@ -96,49 +73,37 @@ class Resumer:
             after = int(asked.starting_after)
         elif text:
             cursor = CursorSigner(self._cursor_key, turn_id, account.tenant_id, account.user_id).verify(text)
-            if cursor is None:
-                raise RequestRefused(completion_not_found())
+            if cursor is None or asked.api != CHAT:
+                raise RequestRefused(not_found(asked.api))
             after = cursor.seq
-        reconnecting = asked.starting_after is None and after is not None
-        return _Wanted(account, turn_id, after, cursor, reconnecting, asked.include_usage)
+        return _Wanted(
+            account=account,
+            turn_id=turn_id,
+            form=RestForm(asked.api, after, asked.include_usage, asked.with_ids),
+            cursor=cursor,
+            reconnecting=asked.starting_after is None and after is not None,
+        )
 
-    async def _clearance(self, turn_id: str) -> Cleared | None:
-        """The turn's clearance; a turn that is only just submitted is waited for."""
-        settings = self._settings
-        grace_s = settings.clearance_seconds_max - (self._ports.now_ms() - ids.turn_time_ms(turn_id)) / 1000
-        until_s = asyncio.get_running_loop().time() + min(grace_s, settings.clearance_seconds_max)
-        while True:
-            cleared = await self._ports.lookup.clearance(turn_id)
-            if cleared is not None or asyncio.get_running_loop().time() >= until_s:
-                return cleared
-            await asyncio.sleep(settings.clearance_poll_seconds)
+    async def _follow(self, wanted: _Wanted, cleared: Cleared, receive: Receive, send: Send) -> None:
+        reader = await self._ports.readers.follow(wanted.turn_id, cleared=cleared, cursor=wanted.cursor)
+        self._ports.metrics.count(_RESUMED, source="log")
+        await self._ports.answerer.resume(cleared, reader, receive, send, wanted.form)
 
     async def _nothing_follows(self, wanted: _Wanted) -> bool:
-        if not wanted.reconnecting or wanted.after is None:
+        after = wanted.form.after
+        if not wanted.reconnecting or after is None:
             return False
         state = self._ports.states.state(wanted.turn_id) or await self._ports.lookup.find(wanted.turn_id)
-        return state.settled and wanted.after >= state.next_seq
+        return state.settled and after >= state.next_seq
 
     async def _replay(self, wanted: _Wanted, receive: Receive, send: Send) -> None:
-        stored = await self._ports.stored.find(wanted.turn_id)
-        if stored is None or not owns(wanted.account, stored):
-            raise RequestRefused(completion_not_found())
-        after = wanted.after
+        stored = await self._finder.stored(wanted.account, wanted.form.api, wanted.turn_id)
+        after = wanted.form.after
         if wanted.reconnecting and after is not None and after >= len(stored.pieces):
             await _stop_reconnecting(send)
             return
         self._ports.metrics.count(_RESUMED, source="store")
-        await self._ports.answerer.replay(stored, receive, send, after=after, include_usage=wanted.include_usage)
-
-
-def owns(account: Account, turn: Cleared | StoredAnswer) -> bool:
-    """Whether the turn is one of this user's."""
-    return (turn.tenant_id, turn.user_id) == (account.tenant_id, account.user_id)
-
-
-def completion_not_found() -> Refusal:
-    """404, the same for an unknown turn, somebody else's, and a place in it that was never given out."""
-    return invalid_request("No such completion.", "id", "completion_not_found", status=404)
+        await self._ports.answerer.replay(stored, receive, send, wanted.form)
 
 
 async def _stop_reconnecting(send: Send) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -16,13 +16,15 @@ from producers.ingest.core import STAGE, IngestSettings
 from producers.ingest.idempotency import KeyHasher, read_key
 from producers.ingest.once import Asker, OnceOnly
 from producers.ingest.ports import IngestPorts
-from producers.ingest.resuming import Resumer, Resumption, completion_not_found, owns
+from producers.ingest.resuming import Resumer, Resumption
 from producers.ingest.submitting import Submitter
+from producers.ingest.turn_finder import TurnFinder, not_found, owns
 from producers.ingest.turn_request import TurnRequest
 from schemas import ids
 from schemas.accounts import Account
 from schemas.cursors import cursor_key
 from schemas.errors import conversation_not_found
+from schemas.events import Api
 from schemas.ports import StoredMessage
 from schemas.tokens import Cancelled
 
@@ -54,7 +56,8 @@ class Ingest:
         self._admission = admission
         self._submitter = Submitter(ports, settings, admission.forecast)
         self._once = OnceOnly(ports, settings, self._submitter, KeyHasher(pepper))
-        self._resumer = Resumer(ports, settings, cursor_key=cursor_key(pepper), tokens_partitions=tokens_partitions)
+        self.finder: Final = TurnFinder(ports, settings, tokens_partitions)
+        self._resumer = Resumer(ports, self.finder, cursor_key=cursor_key(pepper))
 
     async def take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
         """One turn, from its request to the last byte of its answer."""
@@ -67,20 +70,18 @@ class Ingest:
             account = await self.callers.account(Headers(scope=scope))
             await self._resumer.resume(account, asked, receive, send)
 
-    async def cancel(self, headers: Headers, public_id: str) -> dict[str, Any]:
-        """End a turn of the caller's; a turn that has already ended stays as it ended."""
-        account = await self.callers.account(headers)
-        turn_id = self._resumer.known_turn(public_id)
+    async def cancel(self, account: Account, api: Api, public_id: str) -> bool:
+        """End a turn of the caller's, if it has not ended; whether it ended by being cancelled.
+
+        Raises RequestRefused (404) for a turn that is not on the log, or not the caller's.
+        """
+        turn_id = self.finder.turn_id(api, public_id)
         state = self._ports.states.state(turn_id) or await self._ports.lookup.find(turn_id)
         if state.cleared is None or not owns(account, state.cleared):
-            raise RequestRefused(completion_not_found())
+            raise RequestRefused(not_found(api))
         if state.terminal is None:
             await self._ports.canceller.cancel(turn_id, "client")
-        return {
-            "id": ids.public_turn_id(turn_id),
-            "object": "chat.completion.cancelled",
-            "cancelled": state.terminal is None or isinstance(state.terminal, Cancelled),
-        }
+        return state.terminal is None or isinstance(state.terminal, Cancelled)
 
     async def conversation_page(
         self, headers: Headers, conversation_id: str, limit: int, after: int | None, *, newest_first: bool

@@ -4,7 +4,7 @@ Each port has an in-memory implementation (``tests/support``) and a real one, an
 both pass.
 """
 
-from schemas.ports.edge import AnswerForm, AnswerReader, AnswerReaders, Placed, TurnLookup
+from schemas.ports.edge import AnswerForm, AnswerReader, AnswerReaders, Placed, RestForm, TurnLookup
 from schemas.ports.inference import Generated, InferenceBackend, InputPolicy, OutputPolicy, Verdict
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
@@ -22,6 +22,7 @@ from schemas.ports.stores import (
     StoredAnswer,
     StoredAnswers,
     StoredMessage,
+    StoredPiece,
     TurnClaim,
     TurnClaims,
     UsageRow,
@@ -61,9 +62,11 @@ __all__ = [
     "Received",
     "Record",
     "Reservation",
+    "RestForm",
     "StoredAnswer",
     "StoredAnswers",
     "StoredMessage",
+    "StoredPiece",
     "TopicPartition",
     "TurnClaim",
     "TurnClaims",

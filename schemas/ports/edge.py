@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from schemas.cursors import Cursor
+from schemas.events import Api
 from schemas.stream_state import StreamState
 from schemas.tokens import Cleared, TokenEvent
 
@@ -23,6 +24,20 @@ class AnswerForm:
     stream: bool
     include_usage: bool = False
     background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestForm:
+    """What a client wants of a turn that was begun before, in the terms of ``api``.
+
+    ``after`` is the place behind which it wants it, None for all: ``Cursor.seq`` for chat completions, the number of an
+    event for responses. ``with_ids``: for an EventSource, which comes back by itself with the last id that it saw.
+    """
+
+    api: Api
+    after: int | None = None
+    include_usage: bool = False
+    with_ids: bool = False
 
 
 class AnswerReader(Protocol):

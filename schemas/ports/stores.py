@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.accounts import Account, Credential
-from schemas.events import FinishReason, LimitWindow, Usage
+from schemas.content import Content
+from schemas.events import CHAT, Api, FinishReason, LimitWindow, Usage
+from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.messages import Message
 
 
@@ -167,10 +169,26 @@ class ActiveTurns(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPiece:
+    """What one accepted delta said (``schemas.tokens.Delta``)."""
+
+    text: str
+    choice: int = 0
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is text of the only answer, and nothing else."""
+        return not (self.choice or self.tool_calls or self.logprobs)
+
+
+@dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """A finished, stored turn as the log had it; ``pieces`` are its accepted deltas in order.
 
-    ``finish_reason`` CANCELLED or FAILED says that the answer was cut short.
+    ``finish_reason`` CANCELLED or FAILED says that the answer was cut short. ``request`` is ``Turn.request``;
+    ``metadata`` replaces what it says of metadata, if the client has changed it since.
     """
 
     turn_id: str
@@ -179,16 +197,44 @@ class StoredAnswer:
     user_id: str
     model: str
     submitted_at_ms: int
-    pieces: tuple[str, ...]
+    pieces: tuple[StoredPiece, ...]
     finish_reason: FinishReason
     usage: Usage | None
+    answer_seq: int = 0
+    api: Api = CHAT
+    request: Content | None = None
+    metadata: Mapping[str, str] | None = None
+    choices: int = 1
+    choice_reasons: tuple[FinishReason, ...] = ()
 
 
 class StoredAnswers(Protocol):
-    """Answers of stored turns, for when the log has forgotten them."""
+    """Answers of stored turns: the objects that clients list, and streams that the log has forgotten."""
 
     async def find(self, turn_id: str) -> StoredAnswer | None:
-        """The answer of an ended turn, or None when no such turn was stored. Raises Retryable."""
+        """The answer of an ended turn, or None when no such turn was stored, or it was deleted. Raises Retryable."""
+        ...
+
+    async def deleted(self, turn_id: str) -> bool:
+        """Whether the turn's object was deleted. Raises Retryable."""
+        ...
+
+    async def delete(self, stored: StoredAnswer) -> None:
+        """Delete the turn's object; its messages stay with their conversation. Raises Retryable."""
+        ...
+
+    async def set_metadata(self, turn_id: str, metadata: Mapping[str, str]) -> None:
+        """Replace the metadata of a turn that is there. Raises Retryable."""
+        ...
+
+    async def of_user(
+        self, owner: tuple[str, str], api: Api, after: str | None, limit: int, *, newest_first: bool
+    ) -> Sequence[str]:
+        """Ids of up to ``limit`` turns of (tenant, user) beyond ``after``, in order of their ids. Raises Retryable."""
+        ...
+
+    async def find_all(self, turn_ids: Sequence[str]) -> Sequence[StoredAnswer]:
+        """Those of the turns that are there, in order. Raises Retryable."""
         ...
 
 

@@ -106,6 +106,7 @@ def cleared(event: TurnPrompted) -> Cleared:
         parent_seq=event.parent_seq,
         wants_answer=event.turn.wants_answer,
         answers_seq=event.turn.answers_seq,
+        choices=event.turn.generation.n,
     )
 
 

@@ -9,10 +9,13 @@ from operator import attrgetter
 from consumers.cassandra_sink.ports import ContextUpdate
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow, stored_messages
 from schemas.accounts import Account, Credential
+from schemas.answer_extras import read_extras
 from schemas.errors import Retryable
+from schemas.events import Api
 from schemas.ports import Owner, StoredAnswer, StoredMessage, TurnClaim, UsageRow
 from schemas.stream_state import INITIAL, StreamState
 from schemas.tokens import Cleared
+from turnstream.stores.stored_answers import stored_piece
 
 _KEY_OF_MESSAGE = ("conversation_id", "message_seq")
 _KEY_OF_TURN = ("turn_id",)
@@ -56,6 +59,8 @@ class MemoryRows:
         self._conversations = LastWriteWins(_KEY_OF_CONVERSATION)
         self._turns = LastWriteWins(_KEY_OF_TURN)
         self._titles = LastWriteWins(_KEY_OF_CONVERSATION)
+        self._metadata: dict[str, Mapping[str, str]] = {}
+        self._deleted: set[str] = set()
         self.failures_left = 0
         self.rows_before_failure = 0
         self.writes = 0
@@ -109,9 +114,32 @@ class MemoryRows:
         for turn in self.turns():
             texts = {row.message_seq: row.content.text for row in self.messages() if row.turn_id == turn_id}
             text = texts.get(turn.answer_seq, "")
-            if turn.turn_id == turn_id and len(text) == sum(turn.piece_chars):
-                return _stored_answer(turn, text)
+            wanted = turn.turn_id == turn_id and turn_id not in self._deleted
+            if wanted and len(text) == sum(turn.piece_chars):
+                return _stored_answer(turn, text, self._metadata.get(turn_id))
         return None
+
+    async def find_all(self, turn_ids: Sequence[str]) -> Sequence[StoredAnswer]:
+        found = [await self.find(turn_id) for turn_id in turn_ids]
+        return [stored for stored in found if stored is not None]
+
+    async def deleted(self, turn_id: str) -> bool:
+        return turn_id in self._deleted
+
+    async def delete(self, stored: StoredAnswer) -> None:
+        self._deleted.add(stored.turn_id)
+
+    async def set_metadata(self, turn_id: str, metadata: Mapping[str, str]) -> None:
+        self._metadata[turn_id] = dict(metadata)
+
+    async def of_user(
+        self, owner: tuple[str, str], api: Api, after: str | None, limit: int, *, newest_first: bool
+    ) -> Sequence[str]:
+        theirs = [turn.turn_id for turn in self.turns() if (turn.tenant_id, turn.user_id, turn.api) == (*owner, api)]
+        ordered = sorted(set(theirs) - self._deleted, reverse=newest_first)
+        if after is not None:
+            ordered = [one for one in ordered if (one < after if newest_first else one > after)]
+        return ordered[:limit]
 
     async def page(
         self, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
@@ -132,8 +160,9 @@ class MemoryRows:
         return histories
 
 
-def _stored_answer(turn: TurnRow, text: str) -> StoredAnswer:
+def _stored_answer(turn: TurnRow, text: str, metadata: Mapping[str, str] | None) -> StoredAnswer:
     rest = iter(text)
+    extras = read_extras(turn.extras.text if turn.extras else None)
     return StoredAnswer(
         turn_id=turn.turn_id,
         conversation_id=turn.conversation_id,
@@ -141,9 +170,17 @@ def _stored_answer(turn: TurnRow, text: str) -> StoredAnswer:
         user_id=turn.user_id,
         model=turn.model,
         submitted_at_ms=turn.submitted_at_ms,
-        pieces=tuple("".join(islice(rest, chars)) for chars in turn.piece_chars),
+        pieces=tuple(
+            stored_piece("".join(islice(rest, chars)), extras.get(seq)) for seq, chars in enumerate(turn.piece_chars)
+        ),
         finish_reason=turn.finish_reason,
         usage=turn.usage,
+        answer_seq=turn.answer_seq,
+        api=turn.api,
+        request=turn.request,
+        metadata=metadata,
+        choices=turn.choices,
+        choice_reasons=turn.choice_reasons,
     )
 
 

@@ -3,16 +3,20 @@
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
 from consumers.cassandra_sink.cassandra_rows import CassandraRows
 from consumers.cassandra_sink.ports import ConversationRows
 from consumers.cassandra_sink.rows import MessageRow, TurnRow
+from schemas.answer_extras import split
 from schemas.content import Content
-from schemas.events import FinishReason, Usage
+from schemas.events import CHAT, FinishReason, Usage
+from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.messages import Role
-from schemas.ports import StoredAnswer, StoredAnswers
+from schemas.ports import StoredAnswer, StoredAnswers, StoredPiece
+from schemas.tokens import Delta
 from tests.contract.stores.conftest import KINDS
 from tests.support.memory_stores import MemoryRows
 from turnstream.stores.cassandra import open_session
@@ -83,9 +87,10 @@ async def test_an_answer_comes_back_in_its_pieces(answers: Answers) -> None:
         user_id="user",
         model="model",
         submitted_at_ms=row.submitted_at_ms,
-        pieces=("k", "", "äse🧀", "\n\x00"),
+        pieces=tuple(map(StoredPiece, ("k", "", "äse🧀", "\n\x00"))),
         finish_reason=FinishReason.STOP,
         usage=USAGE,
+        answer_seq=row.answer_seq,
     )
 
 
@@ -111,7 +116,7 @@ async def test_a_turn_whose_text_is_not_there_or_another_is_not_found(answers: A
     await answers.rows.write([message(other, "hello")], [])
     found = await answers.stored.find(other.turn_id)
     assert found is not None
-    assert found.pieces == ("he", "llo")
+    assert found.pieces == (StoredPiece("he"), StoredPiece("llo"))
 
 
 async def test_writing_again_or_late_changes_nothing(answers: Answers) -> None:
@@ -120,7 +125,7 @@ async def test_writing_again_or_late_changes_nothing(answers: Answers) -> None:
         await answers.rows.write([message(row, "hello")], [], [written])
     found = await answers.stored.find(row.turn_id)
     assert found is not None
-    assert found.pieces == ("hello",)
+    assert found.pieces == (StoredPiece("hello"),)
 
 
 async def test_a_long_answer_comes_back(answers: Answers) -> None:
@@ -129,3 +134,72 @@ async def test_a_long_answer_comes_back(answers: Answers) -> None:
     found = await answers.stored.find(row.turn_id)
     assert found is not None
     assert len(found.pieces) == 20_000
+
+
+async def test_tool_calls_choices_and_log_probabilities_come_back(answers: Answers) -> None:
+    call = ToolCallDelta(index=0, id="call_1", name="weather", arguments=Content('{"town":"Köln\u2028"}'))
+    likely = TokenLogprob(token=Content("Hi"), logprob=-0.5)
+    extras = [
+        split(delta(0, "Hi", logprobs=(likely,))),
+        split(delta(1, "Ho", choice=1)),
+        split(delta(2, "", tool_calls=(call,))),
+    ]
+    row = replace(
+        turn(tuple(len(text) for text, _ in extras)),
+        extras=Content("".join(extra for _, extra in extras)),
+        api="responses",
+        request=Content('{"metadata":{}}'),
+        choices=2,
+        choice_reasons=(FinishReason.TOOL_CALLS, FinishReason.STOP),
+    )
+    await answers.rows.write([message(row, "Hi")], [], [row])
+    found = await answers.stored.find(row.turn_id)
+    assert found is not None
+    assert found.pieces == (
+        StoredPiece("Hi", logprobs=(likely,)),
+        StoredPiece("Ho", choice=1),
+        StoredPiece("", tool_calls=(call,)),
+    )
+    assert (found.api, found.request, found.choices, found.choice_reasons) == (
+        "responses",
+        row.request,
+        2,
+        row.choice_reasons,
+    )
+
+
+async def test_a_deleted_turn_is_not_found_and_stays_deleted(answers: Answers) -> None:
+    row = turn((5,))
+    await answers.rows.write([message(row, "hello")], [], [row])
+    found = await answers.stored.find(row.turn_id)
+    assert found is not None
+    assert not await answers.stored.deleted(row.turn_id)
+    await answers.stored.delete(found)
+    await answers.rows.write([message(row, "hello")], [], [row])
+    assert await answers.stored.find(row.turn_id) is None
+    assert await answers.stored.deleted(row.turn_id)
+
+
+async def test_metadata_is_what_was_said_last(answers: Answers) -> None:
+    row = turn((5,))
+    await answers.rows.write([message(row, "hello")], [], [row])
+    await answers.stored.set_metadata(row.turn_id, {"topic": "ä"})
+    found = await answers.stored.find(row.turn_id)
+    assert found is not None
+    assert found.metadata == {"topic": "ä"}
+
+
+async def test_a_users_turns_come_in_pages_in_either_order(answers: Answers) -> None:
+    user = f"user-{secrets.token_hex(4)}"
+    rows = [replace(turn((5,)), user_id=user) for _ in range(3)]
+    await answers.rows.write([message(row, "hello") for row in rows], [], rows)
+    ids = sorted(row.turn_id for row in rows)
+    owner = ("tenant", user)
+    assert await answers.stored.of_user(owner, CHAT, None, 2, newest_first=True) == ids[:0:-1]
+    assert await answers.stored.of_user(owner, CHAT, ids[0], 9, newest_first=False) == ids[1:]
+    assert await answers.stored.of_user(owner, "responses", None, 9, newest_first=True) == []
+    assert [stored.turn_id for stored in await answers.stored.find_all(ids)] == ids
+
+
+def delta(seq: int, text: str, **more: Any) -> Delta:
+    return Delta(turn_id="t", attempt=1, owner="gpu", seq=seq, content=Content(text), tokens=1, **more)

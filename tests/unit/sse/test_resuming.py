@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consumers.sse.frames import DONE
+from consumers.sse.chat_chunks import DONE
 from schemas.cursors import CursorSigner
 from schemas.errors import server_error
-from schemas.events import FinishReason, Turn
+from schemas.events import CHAT, FinishReason, Turn
 from schemas.ids import message_seq
-from schemas.ports import AnswerForm, StoredAnswer
+from schemas.ports import AnswerForm, RestForm, StoredAnswer, StoredPiece
 from schemas.tokens import Attached, Cleared
 from schemas.topics import TURNS_CANCELLED
 from tests.unit.ingest.edge_world import ACCOUNT, CURSOR_KEY, LIMITS, SSE, USAGE, Stages, until
@@ -65,7 +65,9 @@ async def resume(edge: Edge, turn: Turn, after: str | int | None, *, usage: bool
     cursor = signer.verify(after) if isinstance(after, str) else None
     seq = after if isinstance(after, int) else cursor.seq if cursor else None
     reader = await edge.turns.follow(turn.turn_id, cleared=cleared_of(turn), cursor=cursor)
-    await edge.answers.resume(cleared_of(turn), reader, client.receive, client.send, after=seq, include_usage=usage)
+    await edge.answers.resume(
+        cleared_of(turn), reader, client.receive, client.send, RestForm(CHAT, seq, usage, with_ids=True)
+    )
     assert client.status == 200
     return client.body
 
@@ -115,12 +117,12 @@ async def test_the_store_gives_what_the_log_gave() -> None:
         ACCOUNT.user_id,
         turn.model,
         turn.submitted_at_ms,
-        TEXTS,
+        tuple(map(StoredPiece, TEXTS)),
         FinishReason.STOP,
         USAGE,
     )
     client = Client()
-    await edge.answers.replay(stored, client.receive, client.send, after=1, include_usage=True)
+    await edge.answers.replay(stored, client.receive, client.send, RestForm(CHAT, 1, include_usage=True, with_ids=True))
     without_cursor = [line.split(b',"cursor"')[0] for line in data_of(client.body)]
     assert without_cursor == [line.split(b',"cursor"')[0] for line in data_of(from_log)]
     signer = CursorSigner(CURSOR_KEY, turn.turn_id, ACCOUNT.tenant_id, ACCOUNT.user_id)
@@ -151,7 +153,7 @@ async def test_a_drained_resumed_stream_just_ends_so_that_it_comes_back() -> Non
         running = tasks.create_task(edge.answers.run())
         reader = await edge.turns.follow(turn.turn_id)
         resuming = edge.answers.resume(
-            cleared_of(turn), reader, client.receive, client.send, after=None, include_usage=False
+            cleared_of(turn), reader, client.receive, client.send, RestForm(CHAT, with_ids=True)
         )
         tasks.create_task(resuming)
         await until(lambda: b'"content":"a"' in client.body)
@@ -197,9 +199,7 @@ async def test_a_resumed_stateless_turn_that_is_left_is_cancelled() -> None:
     async with serving(edge):
         reader = await edge.turns.follow(turn.turn_id)
         client.leaves.set()
-        await edge.answers.resume(
-            cleared_of(turn), reader, client.receive, client.send, after=None, include_usage=False
-        )
+        await edge.answers.resume(cleared_of(turn), reader, client.receive, client.send, RestForm(CHAT, with_ids=True))
         await until(lambda: len(edge.log.records(TURNS_CANCELLED.name)) == 1)
 
 

@@ -6,7 +6,7 @@ from consumers.sse.core import Ending, Piece, Step, ending_of, ending_of_stored,
 from schemas.content import Content
 from schemas.errors import Refusal, server_error
 from schemas.events import FinishReason, RateLimits, Usage
-from schemas.ports import Placed, StoredAnswer
+from schemas.ports import Placed, StoredAnswer, StoredPiece
 from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished, Persisted, Refused
 
 TURN = "0" * 26
@@ -60,7 +60,7 @@ def test_a_cancelled_answer_ends_well() -> None:
 
 
 def test_a_stored_answer_ends_as_it_did_on_the_log() -> None:
-    stored = StoredAnswer(TURN, "c", "t", "u", "m", 0, ("a",), FinishReason.LENGTH, USAGE)
+    stored = StoredAnswer(TURN, "c", "t", "u", "m", 0, (StoredPiece("a"),), FinishReason.LENGTH, USAGE)
     assert ending_of_stored(stored) == Ending("length", USAGE)
     assert ending_of_stored(replace(stored, finish_reason=FinishReason.CANCELLED)) == Ending("stop", None, "client")
     assert isinstance(ending_of_stored(replace(stored, finish_reason=FinishReason.FAILED)), Refusal)
