@@ -34,7 +34,7 @@ class Choice:
     @property
     def chars(self) -> int:
         """How much there is, in characters, so that it can be bounded."""
-        return len(self.text) + sum(len(call.name) + len(call.arguments) for call in self.calls)
+        return len(self.text) + (sum(len(call.name) + len(call.arguments) for call in self.calls) if self.calls else 0)
 
     def add(
         self,
@@ -44,6 +44,9 @@ class Choice:
         logprobs: tuple[TokenLogprob, ...] = (),
     ) -> "Choice":
         """The choice with one more piece."""
+        if not calls and not logprobs:
+            # Nearly every token: no more work than it takes.
+            return Choice(self.text + text, self.calls, self.tokens + tokens, self.logprobs, self.spelled)
         return Choice(
             text=self.text + text,
             calls=_with_calls(self.calls, calls) if calls else self.calls,
@@ -68,6 +71,8 @@ class Choice:
         """Whether ``other``, which this begins, has something for a client that this lacks."""
         if len(other.text) > len(self.text) or len(other.calls) > len(self.calls):
             return True
+        if not self.calls:
+            return False
         pairs = zip(self.calls, other.calls, strict=False)
         return any(len(theirs.arguments) > len(mine.arguments) for mine, theirs in pairs)
 
@@ -147,6 +152,8 @@ def fold(answer: Answer, event: TokenEvent, at_ms: int) -> Answer:
 
 def with_choice(choices: tuple[Choice, ...], index: int, choice: Choice) -> tuple[Choice, ...]:
     """``choices`` with the one at ``index`` replaced."""
+    if index == 0 and len(choices) <= 1:
+        return (choice,)
     padded = (*choices, *(NOTHING for _ in range(index + 1 - len(choices))))
     return (*padded[:index], choice, *padded[index + 1 :])
 
