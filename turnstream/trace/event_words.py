@@ -13,9 +13,18 @@ def event_words(event: Event) -> str:
     if isinstance(event, events.UsageRecorded):
         first = "no token" if event.ttft_ms is None else f"first token {event.ttft_ms} ms"
         return f"{_usage(event.usage)}, {first}, {event.finish_reason.value}"
+    if isinstance(event, events.LimitLedgered):
+        return f"{event.entry} {event.tokens} tokens{_no_room(event.refused_by)}"
     if isinstance(event, events.TurnCancelled):
         return f"stop generating: {event.reason}"
     return _answer_words(event) or _turn_words(event)
+
+
+def _no_room(window: events.LimitWindow | None) -> str:
+    if window is None:
+        return ""
+    period = f" per {window.period}" if window.period else ""
+    return f": no room in {window.scope} {window.kind}{period}, {window.used} of {window.limit}"
 
 
 def _turn_words(event: Event) -> str:

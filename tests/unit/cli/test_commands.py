@@ -18,7 +18,7 @@ from schemas import ids
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TopicPlan
 from turnstream.chat.last_conversation import LastConversation
-from turnstream.commands import chat, demo, keys, running_stack, topics, trace
+from turnstream.commands import chat, demo, keys, limits, running_stack, topics, trace
 from turnstream.commands.exits import Exit
 from turnstream.commands.running_stack import LocalRun, find_connection
 from turnstream.local_stack.errors import StackError
@@ -36,7 +36,7 @@ EDGE_URL = "http://edge.test/v1"
 UNREACHABLE = Retryable("connect to the broker: KafkaConnectionError")
 
 app = typer.Typer()
-for command in (chat, demo, keys, topics, trace):
+for command in (chat, demo, keys, limits, topics, trace):
     command.register(app)
 
 
@@ -45,7 +45,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """No local stack and no variables of the developer's own shell."""
     monkeypatch.setattr(running_stack, "local_run", lambda: None)
     monkeypatch.setattr(demo, "local_run", lambda: None)
-    for module in (topics, trace, keys):
+    for module in (topics, trace, keys, limits):
         monkeypatch.setattr(module, "require_settings", lambda: SETTINGS)
     for variable in (running_stack.BASE_URL, running_stack.API_KEY):
         monkeypatch.delenv(variable, raising=False)
@@ -231,14 +231,16 @@ def test_topics_tells_a_broken_broker_in_one_line(
 
 def test_trace_refuses_what_is_no_turn_id() -> None:
     assert_one_line(invoke("trace", "nope"), Exit.BAD_INPUT, "not a turn id")
+    assert_one_line(invoke("limits", "explain", "nope"), Exit.BAD_INPUT, "not a turn id")
 
 
 def test_trace_of_an_unknown_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async def search(*_arguments: object) -> Found:
         return Found((), ())
 
-    monkeypatch.setattr(trace, "_search", search)
-    assert_one_line(invoke("trace", f"chatcmpl-{TURN}"), Exit.NOT_FOUND, f"no record of turn {TURN}")
+    for module, command in ((trace, ("trace",)), (limits, ("limits", "explain"))):
+        monkeypatch.setattr(module, "_search", search)
+        assert_one_line(invoke(*command, f"chatcmpl-{TURN}"), Exit.NOT_FOUND, f"no record of turn {TURN}")
 
 
 @pytest.mark.parametrize("error", [UNREACHABLE, ExceptionGroup("scan", [UNREACHABLE, UNREACHABLE])])
@@ -246,8 +248,9 @@ def test_trace_without_a_broker(error: Exception, monkeypatch: pytest.MonkeyPatc
     async def search(*_arguments: object) -> Found:
         raise error
 
-    monkeypatch.setattr(trace, "_search", search)
-    assert_one_line(invoke("trace", TURN), Exit.NOT_RUNNING, str(UNREACHABLE))
+    for module, command in ((trace, ("trace",)), (limits, ("limits", "explain"))):
+        monkeypatch.setattr(module, "_search", search)
+        assert_one_line(invoke(*command, TURN), Exit.NOT_RUNNING, str(UNREACHABLE))
 
 
 # --- keys ----------------------------------------------------------------------------------------------
