@@ -7,14 +7,14 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from producers.accounts.accounts_api import AccountsApi
 from producers.chat_completions.routes import chat_completion_routes
 from producers.conversations.routes import conversation_routes
 from producers.documentation.routes import documentation_routes
-from producers.http.accounts import Accounts
-from producers.http.callers import Callers
 from producers.http.errors import install_error_handlers
 from producers.http.exchange import HttpExchanges
 from producers.http.openapi import DescribedApi
+from producers.http.revocable import RevocableResponses
 from producers.http.routing import AsgiResponse
 from producers.ingest.admission import Admission
 from producers.ingest.core import IngestSettings
@@ -31,6 +31,7 @@ def make_app(
     ports: IngestPorts,
     settings: IngestSettings,
     *,
+    accounts: AccountsApi,
     pepper: bytes,
     tokens_partitions: int,
     admission: Admission,
@@ -39,10 +40,11 @@ def make_app(
 ) -> HttpExchanges:
     """The edge's ASGI application.
 
-    ``pepper`` keys the hashes of API keys; ``tokens_partitions`` is the partition count of ``chat.tokens.v1``;
-    ``ready`` says whether this process proves to read what it writes; ``metrics_page`` answers ``/metrics``.
+    ``pepper`` keys cursors and the hashes of idempotency keys; ``tokens_partitions`` is the partition count of
+    ``chat.tokens.v1``; ``ready`` says whether this process proves to read what it writes; ``metrics_page`` answers
+    ``/metrics``.
     """
-    callers = Callers(Accounts(ports.accounts, settings, ports.monotonic_s, ports.now_ms), pepper)
+    callers = accounts.callers
     ingest = Ingest(
         ports, settings, callers=callers, pepper=pepper, tokens_partitions=tokens_partitions, admission=admission
     )
@@ -59,11 +61,13 @@ def make_app(
                 body_seconds_max=settings.body_seconds_max,
             ),
             usage_routes(callers, ports.usage, settings.models, ports.now_ms),
+            *accounts.routers,
             documentation_routes(),
             _operation_routes(lambda: ready() and not admission.closed, metrics_page),
         ]
     )
-    return HttpExchanges(app, ports.metrics, ports.monotonic_s, ports.entropy)
+    revocable = RevocableResponses(app, callers, accounts.open_access)
+    return HttpExchanges(revocable, ports.metrics, ports.monotonic_s, ports.entropy)
 
 
 def _application(routers: Iterable[APIRouter]) -> DescribedApi:

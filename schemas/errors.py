@@ -1,6 +1,7 @@
 """What can go wrong, in two languages: what a consumer does about it, and what a client is told."""
 
 from enum import StrEnum
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -82,6 +83,19 @@ def invalid_api_key() -> Refusal:
             code="invalid_api_key",
         ),
     )
+
+
+def invalid_access_token() -> Refusal:
+    """401: the access token is malformed, not ours, or has expired."""
+    return _unauthenticated(
+        "The access token is invalid or has expired. Refresh it, or log in.", "invalid_access_token"
+    )
+
+
+def access_lost(reason: str) -> Refusal:
+    """401: what ends a response whose key, session or user has lost the access meanwhile."""
+    code, message = _ACCESS_LOST.get(reason, _ACCESS_LOST["logged_out"])
+    return _unauthenticated(message, code)
 
 
 def model_not_found(model: str) -> Refusal:
@@ -170,3 +184,15 @@ def unavailable(message: str, code: str = "server_is_overloaded", retry_after_s:
 def server_error(message: str, code: str = "internal_error") -> Refusal:
     """500: our fault; the turn will not be answered."""
     return Refusal(status=500, error=ErrorBody(message=message, type=ErrorType.SERVER, code=code))
+
+
+_ACCESS_LOST: Final = {
+    "revoked": ("key_revoked", "This API key was revoked."),
+    "expired": ("key_expired", "This API key has expired."),
+    "suspended": ("account_suspended", "This account was suspended."),
+    "logged_out": ("session_ended", "This session was ended."),
+}
+
+
+def _unauthenticated(message: str, code: str) -> Refusal:
+    return Refusal(status=401, error=ErrorBody(message=message, type=ErrorType.AUTHENTICATION, code=code))

@@ -16,6 +16,7 @@ from consumers.inference.core import InferenceSettings
 from consumers.inference.pool import PoolSettings
 from consumers.sse.core import SseSettings
 from consumers.work import KeyedSettings, LoopSettings
+from producers.accounts.core import AccountsSettings
 from producers.ingest.core import IngestSettings
 from schemas.errors import Fatal
 from schemas.models import DEFAULT_CATALOGUE, Catalogue, ModelCard
@@ -77,6 +78,9 @@ class SecretSettings(Section):
         default=None, description="Keys the hashes of API keys; the same for the edge and `turnstream keys`."
     )
     api_key_pepper_file: Path | None = Field(default=None, description="A file that holds the pepper instead.")
+    signing_keys_file: Path | None = Field(
+        default=None, description="A JWKS of private P-256 keys that sign access tokens; absent: one, from the pepper."
+    )
     development_key_file: Path | None = Field(
         default=None, description="Where `turnstream bootstrap` keeps the development key; absent: none is made."
     )
@@ -123,6 +127,7 @@ class Settings(BaseSettings):
     )
     edge: EdgeSettings = EdgeSettings()
     ingest: IngestSettings = IngestSettings()
+    accounts: AccountsSettings = AccountsSettings()
     sse: SseSettings = SseSettings()
     lookup: TurnLookupSettings = TurnLookupSettings()
     auth: AuthSettings = AuthSettings()

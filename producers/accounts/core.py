@@ -44,7 +44,6 @@ class AccountsSettings(BaseModel):
     attempts_per_minute_email: int = Field(default=10, ge=1, description="Logins to one account, at each edge.")
     attempt_entries_max: int = Field(default=50_000, ge=1, description="Addresses and accounts that are remembered.")
     keys_per_user_max: int = Field(default=100, ge=1, description="API keys of one user that are not revoked.")
-    body_bytes_max: int = Field(default=16_384, ge=1024)
 
 
 def email_address(text: str) -> str:
@@ -80,11 +79,6 @@ def require_session(account: Account) -> Refusal | None:
     if account.key_id.startswith(SESSION_PREFIX):
         return None
     return invalid_request("Send the access token of a session, or its refresh token.", code="session_required")
-
-
-def invalid_access_token() -> Refusal:
-    """401: the access token is malformed, foreign or expired."""
-    return _unauthenticated("The access token is invalid or has expired. Refresh it, or log in.", "invalid_token")
 
 
 def invalid_refresh_token() -> Refusal:
@@ -146,18 +140,6 @@ def key_not_found() -> Refusal:
 def user_not_found() -> Refusal:
     """404, the same for an unknown user and for one of another tenant."""
     return invalid_request("No such user.", "id", "user_not_found", status=404)
-
-
-def access_lost(reason: str) -> Refusal:
-    """What ends a stream whose key, session or user has lost access meanwhile."""
-    codes = {
-        "revoked": ("key_revoked", "This API key was revoked."),
-        "expired": ("key_expired", "This API key has expired."),
-        "suspended": ("account_suspended", "This account was suspended."),
-        "logged_out": ("session_ended", "This session was ended."),
-    }
-    code, message = codes.get(reason, codes["logged_out"])
-    return _unauthenticated(message, code)
 
 
 def _unauthenticated(message: str, code: str) -> Refusal:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from schemas.accounts import AccountChanged, AccountRole
+from schemas.ports import AccountDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ class AccountPorts:
     ``now_ms`` is Unix time, ``monotonic_s`` measures durations, ``entropy`` gives that many random bytes.
     """
 
+    directory: AccountDirectory
     users: Users
     sessions: Sessions
     keys: ApiKeys

@@ -34,18 +34,20 @@ class Accounts:
     async def resolve(self, credential: Credential) -> Account:
         """The account of an active key or session. Raises RequestRefused (401) for others, Retryable from the store."""
         account = await self.find(credential)
-        if account is None:
+        if account is None or account.has_expired(self._now_ms()):
             raise RequestRefused(invalid_api_key())
         return account
 
-    async def find(self, credential: Credential) -> Account | None:
-        """The same, with None for what does not pass. Raises Retryable."""
+    async def find(self, credential: Credential, *, fresh: bool = False) -> Account | None:
+        """The account of a key that may have expired, or of a session; None for others. Raises Retryable.
+
+        ``fresh``: whatever is remembered.
+        """
         expires_s, account = self._cached.get(credential.name, (float("-inf"), None))
-        if self._monotonic_s() < expires_s:
-            self._cached.move_to_end(credential.name)
-        else:
-            account = await self._ask(credential)
-        return None if account is None or account.has_expired(self._now_ms()) else account
+        if fresh or self._monotonic_s() >= expires_s:
+            return await self._ask(credential)
+        self._cached.move_to_end(credential.name)
+        return account
 
     def hear(self, change: AccountChanged) -> None:
         """Forget what ``change`` says does not hold any more."""

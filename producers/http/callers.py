@@ -1,6 +1,6 @@
 """Who sends a request."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -9,23 +9,36 @@ from producers.http.accounts import Accounts
 from producers.http.api_keys import bearer_token, key_hash, parse_api_key
 from producers.http.refused import RequestRefused
 from schemas import errors
-from schemas.accounts import Account, ApiKeyCredential, Credential
+from schemas.accounts import Account, ApiKeyCredential, Credential, SessionCredential
 from schemas.errors import Refusal
 
+# The session that an access token proves, or None.
+CheckToken = Callable[[str], SessionCredential | None]
+
 _AUTHORIZATION: Final = "authorization"
+# A JWT is three parts of base 64; no API key has a dot.
+_JWT_DOTS: Final = 2
 
 
 class Callers:
     """Credentials of requests, and the accounts behind them."""
 
-    def __init__(self, accounts: Accounts, pepper: bytes) -> None:
+    def __init__(self, accounts: Accounts, pepper: bytes, check_token: CheckToken) -> None:
         """``pepper`` keys the hashes of API keys."""
         self._accounts = accounts
         self._pepper = pepper
+        self._check_token = check_token
 
     def credential(self, headers: Headers) -> Credential:
         """The credential of a request. Raises RequestRefused (401)."""
-        return authenticate(headers.getlist(_AUTHORIZATION), self._pepper)
+        return authenticate(headers.getlist(_AUTHORIZATION), self._pepper, self._check_token)
+
+    def credential_or_none(self, headers: Headers) -> Credential | None:
+        """The same; None for a request that comes without, or with what is none."""
+        try:
+            return self.credential(headers)
+        except RequestRefused:
+            return None
 
     async def resolve(self, credential: Credential) -> Account:
         """The account behind ``credential``. Raises RequestRefused (401), Retryable."""
@@ -36,16 +49,22 @@ class Callers:
         return await self.resolve(self.credential(headers))
 
 
-def authenticate(authorization: Sequence[str], pepper: bytes) -> Credential:
+def authenticate(authorization: Sequence[str], pepper: bytes, check_token: CheckToken) -> Credential:
     """The credential in the ``Authorization`` headers of a request. Raises RequestRefused (401).
 
-    Well-formed is all it says: whether the key exists is the auth stage's to decide.
+    Of a key well-formed is all it says, and of a session that it was once begun: whether they still pass, the
+    account directory knows.
     """
     if not authorization:
         raise RequestRefused(_missing_api_key())
     # Two headers could be read as one user here and as another by a proxy.
-    token = bearer_token(authorization[0]) if len(authorization) == 1 else None
-    key = parse_api_key(token or "")
+    token = (bearer_token(authorization[0]) if len(authorization) == 1 else None) or ""
+    if token.count(".") == _JWT_DOTS:
+        session = check_token(token)
+        if session is None:
+            raise RequestRefused(errors.invalid_access_token())
+        return session
+    key = parse_api_key(token)
     if key is None:
         raise RequestRefused(errors.invalid_api_key())
     return ApiKeyCredential(key_hash=key_hash(key, pepper))

@@ -8,7 +8,6 @@ from starlette.types import Receive, Send
 
 from schemas.events import Turn
 from schemas.ports import (
-    AccountDirectory,
     AnswerForm,
     AnswerReader,
     AnswerReaders,
@@ -99,7 +98,6 @@ class IngestPorts:
     canceller: Canceller
     claims: TurnClaims
     stored: StoredAnswers
-    accounts: AccountDirectory
     conversations: ConversationDirectory
     pages: MessagePages
     policy: InputPolicy

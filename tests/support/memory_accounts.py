@@ -109,8 +109,9 @@ class MemoryApiKeys:
         self.forgotten.add(row.key_hash)
 
     async def note_use(self, key_hash: str, used_at_ms: int) -> None:
-        row = self.rows[key_hash]
-        self.rows[key_hash] = replace(row, last_used_at_ms=max(used_at_ms, row.last_used_at_ms or 0))
+        row = self.rows.get(key_hash)
+        if row is not None:
+            self.rows[key_hash] = replace(row, last_used_at_ms=max(used_at_ms, row.last_used_at_ms or 0))
 
 
 @dataclass

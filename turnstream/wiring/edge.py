@@ -4,7 +4,12 @@ import asyncio
 import os
 import secrets
 import time
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp
 
 from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
@@ -12,13 +17,13 @@ from producers.app import make_app
 from producers.ingest.admission import Admission
 from producers.ingest.ports import IngestPorts
 from schemas.cursors import cursor_key
-from schemas.ports import TopicPartition
+from schemas.ports import Cql, LogReader, LogTail, Producer, TopicPartition
 from schemas.topics import TOKENS
-from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.moderation.toml_rules import load_policy
 from turnstream.clocks import now_ms
 from turnstream.http_server import open_listener, serve
+from turnstream.log.account_changes import CHANGES_FOLLOWED, AccountChangeListener
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer
@@ -30,6 +35,7 @@ from turnstream.stores.stored_answers import CassandraStoredAnswers
 from turnstream.stores.turn_claims import CassandraTurnClaims
 from turnstream.stores.usage_rows import CassandraUsageRows
 from turnstream.telemetry.probe_app import ProbeApp
+from turnstream.wiring.accounts import accounts_api
 from turnstream.wiring.process import Process
 from turnstream.wiring.topics import require_all_topics
 
@@ -44,17 +50,10 @@ async def run_edge(process: Process) -> None:
         log = await open_ports.enter_async_context(KafkaLogReader(settings.kafka))
         followed = [TopicPartition(TOKENS.name, partition) for partition in home]
         tail = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, followed))
+        # Before anything is cached: no change is missed.
+        changes = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, CHANGES_FOLLOWED))
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
-        turns = LiveTurns(
-            tail,
-            log,
-            producer,
-            home,
-            edge_id=f"{os.getpid()}-{secrets.token_hex(4)}",
-            settings=settings.sse,
-            metrics=process.metrics,
-            entropy=secrets.token_bytes,
-        )
+        turns = _live_turns(process, tail, log, producer, home)
         admission = Admission(settings.ingest, process.metrics, time.monotonic)
         answers = Answers(
             turns,
@@ -64,51 +63,85 @@ async def run_edge(process: Process) -> None:
             on_started=admission.started,
             chance=secrets.SystemRandom().random,
         )
-        ports = IngestPorts(
-            producer=producer,
-            readers=turns,
-            states=turns,
-            lookup=LogTurnLookup(log, settings.lookup),
-            answerer=answers,
-            canceller=answers,
-            claims=CassandraTurnClaims(cql),
-            stored=CassandraStoredAnswers(cql),
-            accounts=CassandraAccounts(cql, settings.auth.statements_in_flight_max),
-            conversations=CassandraConversations(cql, settings.auth.statements_in_flight_max),
-            pages=CassandraMessagePages(cql),
-            policy=load_policy(settings.moderation),
-            usage=CassandraUsageRows(cql),
-            metrics=process.metrics,
-            now_ms=now_ms,
-            monotonic_s=time.monotonic,
-            entropy=secrets.token_bytes,
+        ports = _ingest_ports(process, _Opened(producer, log, cql), turns, answers)
+        ingest = settings.ingest.model_copy(update={"models": settings.models, "plans": settings.plans})
+        accounts = accounts_api(settings, ingest, producer, cql)
+        app = make_app(
+            ports,
+            ingest,
+            accounts=accounts,
+            pepper=settings.pepper_bytes,
+            tokens_partitions=settings.topics.partitions_tokens or TOKENS.partitions,
+            admission=admission,
+            ready=turns.ready,
+            metrics_page=ProbeApp(process.metrics, process.readiness),
         )
-        await _serve(process, ports, turns, answers, admission)
+        listener = AccountChangeListener(changes, accounts.open_access.hear)
+        await _serve(process, app, answers, admission, (listener.run(), accounts.open_access.run()))
+
+
+def _live_turns(process: Process, tail: LogTail, log: LogReader, producer: Producer, home: Sequence[int]) -> LiveTurns:
+    turns = LiveTurns(
+        tail,
+        log,
+        producer,
+        home,
+        edge_id=f"{os.getpid()}-{secrets.token_hex(4)}",
+        settings=process.settings.sse,
+        metrics=process.metrics,
+        entropy=secrets.token_bytes,
+    )
+    process.readiness.require("tokens:read_back", turns.ready)
+    return turns
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    producer: Producer
+    log: LogReader
+    cql: Cql
+
+
+def _ingest_ports(process: Process, opened: _Opened, turns: LiveTurns, answers: Answers) -> IngestPorts:
+    cql, settings = opened.cql, process.settings
+    return IngestPorts(
+        producer=opened.producer,
+        readers=turns,
+        states=turns,
+        lookup=LogTurnLookup(opened.log, settings.lookup),
+        answerer=answers,
+        canceller=answers,
+        claims=CassandraTurnClaims(cql),
+        stored=CassandraStoredAnswers(cql),
+        conversations=CassandraConversations(cql, settings.auth.statements_in_flight_max),
+        pages=CassandraMessagePages(cql),
+        policy=load_policy(settings.moderation),
+        usage=CassandraUsageRows(cql),
+        metrics=process.metrics,
+        now_ms=now_ms,
+        monotonic_s=time.monotonic,
+        entropy=secrets.token_bytes,
+    )
 
 
 async def _serve(
-    process: Process, ports: IngestPorts, turns: LiveTurns, answers: Answers, admission: Admission
+    process: Process,
+    app: ASGIApp,
+    answers: Answers,
+    admission: Admission,
+    beside: Sequence[Coroutine[Any, Any, None]],
 ) -> None:
     settings = process.settings
-    app = make_app(
-        ports,
-        settings.ingest.model_copy(update={"models": settings.models, "plans": settings.plans}),
-        pepper=settings.pepper_bytes,
-        tokens_partitions=settings.topics.partitions_tokens or TOKENS.partitions,
-        admission=admission,
-        ready=turns.ready,
-        metrics_page=ProbeApp(process.metrics, process.readiness),
-    )
-    process.readiness.require("tokens:read_back", turns.ready)
 
     async def drain() -> None:
         admission.close()
         await answers.drain(settings.edge.drain_seconds_max)
 
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(answers.run())
+        following = [tasks.create_task(work) for work in (answers.run(), *beside)]
         await serve(app, open_listener(settings.edge), settings.edge, process.stop, drain)
-        following.cancel()
+        for task in following:
+            task.cancel()
 
 
 def _home_partitions(settings: Settings) -> tuple[int, ...]:

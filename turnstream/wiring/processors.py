@@ -32,8 +32,10 @@ from stream_processors.rate_limit.redis_quota import RedisQuota
 from stream_processors.rate_limit.stage import Admit, Settle
 from stream_processors.topology import StageRow
 from turnstream.clocks import now_ms
+from turnstream.log.account_changes import CHANGES_FOLLOWED, AccountChangeListener, Hear
 from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_log_reader import KafkaLogReader
+from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.log.turn_lookup import LogTurnLookup
 from turnstream.stores.active_turns import CassandraActiveTurns
@@ -51,18 +53,21 @@ class _Parts:
     cql: Cql
     redis: Redis
     log: LogReader
+    hear: list[Hear]
 
 
 def _auth(parts: _Parts) -> BatchProcess:
     settings = parts.process.settings
     auth = settings.auth
-    keys = CassandraAccounts(parts.cql, auth.statements_in_flight_max)
+    directory = CassandraAccounts(parts.cql, auth.statements_in_flight_max)
+    accounts = CachedAccounts(directory, auth, time.monotonic)
+    parts.hear.append(accounts.hear)
     conversations = CassandraConversations(parts.cql, auth.statements_in_flight_max)
     return Authorize(
         auth,
         settings.models,
         settings.plans,
-        accounts=CachedAccounts(keys, auth, time.monotonic),
+        accounts=accounts,
         conversations=CachedConversations(conversations, auth, time.monotonic),
         running=RunningTurns(CassandraActiveTurns(parts.cql), LogTurnLookup(parts.log, settings.lookup), auth, now_ms),
         metrics=parts.process.metrics,
@@ -126,7 +131,9 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
         redis = await open_ports.enter_async_context(open_redis(settings.redis))
         log = await open_ports.enter_async_context(KafkaLogReader(settings.kafka))
-        parts = _Parts(process, BreakingCql(cql, settings.auth.store_retry_s, time.monotonic), redis, log)
+        # Before anything is cached: no change is missed.
+        changes = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, CHANGES_FOLLOWED))
+        parts = _Parts(process, BreakingCql(cql, settings.auth.store_retry_s, time.monotonic), redis, log, [])
         processes: Mapping[StageRow, BatchProcess] = {row: _MAKERS[row](parts) for row in rows}
         # Nobody waits for a settlement, nor for records that were carried on before they were written.
         patient = {topology.RATE_LIMIT_SETTLE}
@@ -137,16 +144,27 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
             KafkaGroupConsumer(settings.kafka, row.group, (row.source.name,), lazy=row in patient) for row in rows
         ]
         await asyncio.gather(*(open_ports.enter_async_context(member) for member in members))
+        works = [
+            BatchWork(
+                stage=row.name,
+                source=row.source,
+                consumer=member,
+                producer=producer,
+                metrics=process.metrics,
+                process=processes[row],
+                settings=settings.loops.processors,
+            )
+            for row, member in zip(rows, members, strict=True)
+        ]
+        for row, member in zip(rows, members, strict=True):
+            require_loop(process, row.name, member)
+        await _run_until_stopped(works, AccountChangeListener(changes, *parts.hear), process.stop)
+
+
+async def _run_until_stopped(works: Sequence[BatchWork], listener: AccountChangeListener, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as beside:
+        listening = beside.create_task(listener.run())
         async with asyncio.TaskGroup() as tasks:
-            for row, member in zip(rows, members, strict=True):
-                require_loop(process, row.name, member)
-                work = BatchWork(
-                    stage=row.name,
-                    source=row.source,
-                    consumer=member,
-                    producer=producer,
-                    metrics=process.metrics,
-                    process=processes[row],
-                    settings=settings.loops.processors,
-                )
-                tasks.create_task(run_batches(work, process.stop))
+            for work in works:
+                tasks.create_task(run_batches(work, stop))
+        listening.cancel()

@@ -14,6 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from consumers.sse.core import SseSettings
 from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
+from producers.accounts.accounts_api import AccountsApi, AccountSecrets
+from producers.accounts.change_log import AccountChangeLog
+from producers.accounts.core import AccountsSettings
+from producers.accounts.ports import AccountPorts
+from producers.accounts.signing_keys import derive_signing_keys
 from producers.app import make_app
 from producers.http.api_keys import key_hash, make_api_key
 from producers.ingest.admission import Admission
@@ -38,9 +43,10 @@ from schemas.tokens import (
     Refused,
     TokenEvent,
 )
-from schemas.topics import TOKENS, TURNS_SUBMITTED
+from schemas.topics import ACCOUNT_CHANGES, TOKENS, TURNS_SUBMITTED
 from stream_processors.moderation.core import ModerationSettings
 from stream_processors.moderation.toml_rules import load_policy
+from tests.support.memory_accounts import MemoryAccountRows
 from tests.support.memory_log import MemoryLog, MemoryLogTail, MemoryProducer
 from tests.support.memory_stores import (
     MemoryAccountDirectory,
@@ -50,6 +56,7 @@ from tests.support.memory_stores import (
     MemoryUsageRows,
 )
 from turnstream.http_server import ServerSettings, open_listener, serve
+from turnstream.log.account_changes import AccountChangeListener
 from turnstream.log.turn_lookup import LogTurnLookup, TurnLookupSettings
 
 PEPPER = b"pepper of the tests"
@@ -165,15 +172,16 @@ def answer_hello(stages: Stages) -> None:
 
 
 class CountedKeys(MemoryAccountDirectory):
-    """Knows the two keys of the tests and how often it was asked."""
+    """Knows the two keys of the tests, and what ``rows`` have, and how often it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: MemoryAccountRows) -> None:
         super().__init__({key_hash(KEY, PEPPER): ACCOUNT, key_hash(OTHER_KEY, PEPPER): OTHER_ACCOUNT})
+        self.rows = rows
         self.calls = 0
 
     async def accounts(self, credentials: Sequence[Credential]) -> Mapping[str, Account]:
         self.calls += 1
-        return await super().accounts(credentials)
+        return {**await super().accounts(credentials), **await self.rows.accounts(credentials)}
 
 
 @dataclass
@@ -215,6 +223,7 @@ class EdgeWorld:
     answers: Answers
     turns: LiveTurns
     admission: Admission
+    accounts: AccountsApi
     keys: CountedKeys
     conversations: MemoryConversationDirectory
     pages: ListedPages
@@ -246,6 +255,8 @@ async def until(condition: Callable[[], bool]) -> None:
 # One probe at the start: a later one could take the failure that a test has prepared for its own append.
 SSE = SseSettings(tick_seconds=0.01, probe_interval_seconds=60, poll_wait_seconds=0.05, ready_seconds_max=60)
 INGEST = IngestSettings()
+# Hashing that takes no time; whether it is slow enough is not what these tests ask.
+ACCOUNTS = AccountsSettings(password_memory_kib=8, password_passes=1, password_lanes=1)
 
 
 @asynccontextmanager
@@ -265,6 +276,9 @@ async def running_edge(
         await world.answers.drain(0)
 
     async with asyncio.TaskGroup() as tasks:
+        changes = world.log.tail([TopicPartition(ACCOUNT_CHANGES.name, one) for one in range(PARTITIONS)])
+        hearing = tasks.create_task(AccountChangeListener(changes, world.accounts.open_access.hear).run())
+        watching = tasks.create_task(world.accounts.open_access.run())
         following = tasks.create_task(world.answers.run())
         serving = tasks.create_task(serve(app, listener, ServerSettings(stop_seconds_max=1), stop, drain))
         try:
@@ -273,7 +287,8 @@ async def running_edge(
         finally:
             stop.set()
             await asyncio.wait([serving])
-            following.cancel()
+            for task in (following, hearing, watching):
+                task.cancel()
 
 
 def live_turns(
@@ -311,11 +326,10 @@ def _build(
     script: Script, sse: SseSettings, ingest: IngestSettings, beside: EdgeWorld | None
 ) -> tuple[EdgeWorld, ASGIApp]:
     log = MemoryLog(PARTITIONS) if beside is None else beside.log
-    claims = MemoryTurnClaims() if beside is None else beside.claims
-    stored = MemoryRows() if beside is None else beside.stored
-    keys, metrics, pages = CountedKeys(), FakeMetrics(), ListedPages()
+    stored, claims = _shared_stores(beside)
+    keys = CountedKeys(MemoryAccountRows() if beside is None else beside.keys.rows)
+    metrics, pages, conversations = FakeMetrics(), ListedPages(), MemoryConversationDirectory()
     usage = MemoryUsageRows()
-    conversations = MemoryConversationDirectory()
     producer = ScriptedProducer(log)
     turns = live_turns(log, producer, sse, metrics, edge_id="edge-test" if beside is None else "edge-beside")
     monotonic_s = asyncio.get_running_loop().time
@@ -326,6 +340,7 @@ def _build(
         log.now_ms += 1
         return log.now_ms
 
+    accounts = _accounts_api(keys, producer, ingest, now_ms)
     ports = IngestPorts(
         producer=producer,
         readers=turns,
@@ -335,7 +350,6 @@ def _build(
         canceller=answers,
         claims=claims,
         stored=stored,
-        accounts=keys,
         conversations=conversations,
         pages=pages,
         policy=load_policy(ModerationSettings()),
@@ -348,6 +362,7 @@ def _build(
     app = make_app(
         ports,
         ingest,
+        accounts=accounts,
         pepper=PEPPER,
         tokens_partitions=PARTITIONS,
         admission=admission,
@@ -355,10 +370,43 @@ def _build(
         metrics_page=_metrics_page,
     )
     world = EdgeWorld(
-        log, answers, turns, admission, keys, conversations, pages, claims, stored, usage, metrics, script=script
+        log,
+        answers,
+        turns,
+        admission,
+        accounts,
+        keys,
+        conversations,
+        pages,
+        claims,
+        stored,
+        usage,
+        metrics,
+        script=script,
     )
     producer.on_submitted = world.on_submitted
     return world, app
+
+
+def _shared_stores(beside: EdgeWorld | None) -> tuple[MemoryRows, MemoryTurnClaims]:
+    return (MemoryRows(), MemoryTurnClaims()) if beside is None else (beside.stored, beside.claims)
+
+
+def _accounts_api(
+    keys: CountedKeys, producer: Producer, ingest: IngestSettings, now_ms: Callable[[], int]
+) -> AccountsApi:
+    ports = AccountPorts(
+        directory=keys,
+        users=keys.rows.users,
+        sessions=keys.rows.sessions,
+        keys=keys.rows.keys,
+        changes=AccountChangeLog(producer, os.urandom),
+        now_ms=now_ms,
+        monotonic_s=asyncio.get_running_loop().time,
+        entropy=os.urandom,
+    )
+    secrets = AccountSecrets(pepper=PEPPER, signing_keys=derive_signing_keys(PEPPER))
+    return AccountsApi(ports, ACCOUNTS, ingest, secrets, plans=("free", "enterprise"))
 
 
 async def _metrics_page(_scope: Scope, _receive: Receive, send: Send) -> None:

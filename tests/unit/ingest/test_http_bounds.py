@@ -14,6 +14,7 @@ from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
 from producers.ingest.core import IngestSettings
 from schemas.accounts import ApiKeyCredential
+from tests.support.memory_accounts import MemoryAccountRows
 from tests.unit.ingest.edge_world import ACCOUNT, KEY, PEPPER, CountedKeys, FakeMetrics
 
 
@@ -98,7 +99,7 @@ class Clock:
 
 
 async def test_accounts_are_remembered_for_a_moment() -> None:
-    keys, clock = CountedKeys(), Clock()
+    keys, clock = CountedKeys(MemoryAccountRows()), Clock()
     accounts = Accounts(keys, IngestSettings(key_cache_seconds=30), clock, lambda: 0)
     credential = ApiKeyCredential(key_hash=key_hash(KEY, PEPPER))
     assert await accounts.resolve(credential) == ACCOUNT
@@ -112,7 +113,7 @@ async def test_accounts_are_remembered_for_a_moment() -> None:
 
 
 async def test_a_flood_of_unknown_keys_is_remembered_within_bounds() -> None:
-    keys = CountedKeys()
+    keys = CountedKeys(MemoryAccountRows())
     accounts = Accounts(keys, IngestSettings(key_cache_entries_max=2), Clock(), lambda: 0)
     for digit in "0011220":
         with pytest.raises(RequestRefused):

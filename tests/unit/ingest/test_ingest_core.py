@@ -213,9 +213,9 @@ def test_an_unknown_model_is_404() -> None:
 
 
 def test_authentication_asks_for_one_well_formed_key() -> None:
-    assert KEY.text not in repr(authenticate([f"Bearer {KEY.text}"], PEPPER))
+    assert KEY.text not in repr(authenticate([f"Bearer {KEY.text}"], PEPPER, lambda _: None))
     for headers in ([], ["Bearer nonsense"], [f"Basic {KEY.text}"], [f"Bearer {KEY.text}"] * 2):
         with pytest.raises(RequestRefused) as caught:
-            authenticate(headers, PEPPER)
+            authenticate(headers, PEPPER, lambda _: None)
         assert caught.value.refusal.status == 401
         assert caught.value.refusal.error.code == "invalid_api_key"
