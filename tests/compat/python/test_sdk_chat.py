@@ -74,7 +74,6 @@ def test_sampling_parameters_are_taken(client: OpenAI) -> None:
         seed=7,
         presence_penalty=0.1,
         frequency_penalty=0.1,
-        logit_bias={"50256": -100},
         user="somebody",
         service_tier="auto",
     )
