@@ -9,7 +9,10 @@ from starlette.types import ASGIApp
 
 from producers.accounts.accounts_api import AccountsApi
 from producers.chat_completions.routes import chat_completion_routes
+from producers.conversations.core import ConversationsSettings
+from producers.conversations.ports import ConversationPorts
 from producers.conversations.routes import conversation_routes
+from producers.conversations.stage import Conversations
 from producers.documentation.routes import documentation_routes
 from producers.http.errors import install_error_handlers
 from producers.http.exchange import HttpExchanges
@@ -32,6 +35,8 @@ def make_app(
     settings: IngestSettings,
     *,
     accounts: AccountsApi,
+    stores: ConversationPorts,
+    conversation_settings: ConversationsSettings,
     pepper: bytes,
     tokens_partitions: int,
     admission: Admission,
@@ -39,6 +44,8 @@ def make_app(
     metrics_page: ASGIApp,
 ) -> HttpExchanges:
     """The edge's ASGI application.
+
+    ``stores`` are those of the conversations API.
 
     ``pepper`` keys cursors and the hashes of idempotency keys; ``tokens_partitions`` is the partition count of
     ``chat.tokens.v1``; ``ready`` says whether this process proves to read what it writes; ``metrics_page`` answers
@@ -48,11 +55,11 @@ def make_app(
     ingest = Ingest(
         ports, settings, callers=callers, pepper=pepper, tokens_partitions=tokens_partitions, admission=admission
     )
+    conversations = Conversations(ingest, ports, stores, settings=conversation_settings, bodies=settings)
     app = _application(
         [
             chat_completion_routes(ingest),
             model_routes(callers, settings.models, settings.plans),
-            conversation_routes(ingest),
             moderation_routes(
                 callers,
                 ports.policy,
@@ -62,6 +69,7 @@ def make_app(
             ),
             usage_routes(callers, ports.usage, settings.models, ports.now_ms),
             *accounts.routers,
+            conversation_routes(conversations, ingest),
             documentation_routes(),
             _operation_routes(lambda: ready() and not admission.closed, metrics_page),
         ]

@@ -84,6 +84,11 @@ def new_conversation_id(now_ms: int, entropy: bytes) -> str:
     return CONVERSATION_PREFIX + _encode((now_ms << _CONVERSATION_ENTROPY_BITS) | int.from_bytes(entropy))
 
 
+def conversation_time_ms(conversation_id: str) -> int:
+    """Unix milliseconds at which the conversation id was made. Raises ValueError for a malformed id."""
+    return _decode(conversation_id.removeprefix(CONVERSATION_PREFIX)) >> _CONVERSATION_ENTROPY_BITS
+
+
 def is_conversation_id(text: str) -> bool:
     """Whether ``text`` has the form of a conversation id."""
     try:

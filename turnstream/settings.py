@@ -17,6 +17,7 @@ from consumers.inference.pool import PoolSettings
 from consumers.sse.core import SseSettings
 from consumers.work import KeyedSettings, LoopSettings
 from producers.accounts.core import AccountsSettings
+from producers.conversations.core import ConversationsSettings
 from producers.ingest.core import IngestSettings
 from schemas.errors import Fatal
 from schemas.models import DEFAULT_CATALOGUE, Catalogue, ModelCard
@@ -128,6 +129,7 @@ class Settings(BaseSettings):
     edge: EdgeSettings = EdgeSettings()
     ingest: IngestSettings = IngestSettings()
     accounts: AccountsSettings = AccountsSettings()
+    conversations: ConversationsSettings = ConversationsSettings()
     sse: SseSettings = SseSettings()
     lookup: TurnLookupSettings = TurnLookupSettings()
     auth: AuthSettings = AuthSettings()

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from producers.http.refused import RequestRefused
 from schemas.errors import (
@@ -22,6 +23,7 @@ from schemas.errors import (
     unavailable,
 )
 
+_METHOD_NOT_ALLOWED: Final = 405
 _LOG: Final = structlog.get_logger(__name__)
 _OUTCOME_UNKNOWN_RETRY_S: Final = 2
 # Answered before the whole body was read: whoever still sends may not hold the connection.
@@ -90,7 +92,7 @@ async def _bad_query(_request: Request, error: RequestValidationError) -> Respon
     return error_response(invalid_request(f"Invalid value for '{param}': {problem['msg']}.", param, "invalid_value"))
 
 
-async def _no_route(_request: Request, error: HTTPException) -> Response:
+async def _no_route(request: Request, error: HTTPException) -> Response:
     known = {
         404: invalid_request("Unknown request URL.", code="unknown_url", status=404),
         405: invalid_request("This URL does not accept this HTTP method.", code="method_not_allowed", status=405),
@@ -101,7 +103,17 @@ async def _no_route(_request: Request, error: HTTPException) -> Response:
     )
     response = error_response(known.get(error.status_code, fallback))
     response.headers.update(error.headers or {})
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        response.headers["allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of this URL: each has a route of its own, and the error knows that of one."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return sorted(
+        {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()}
+    )
 
 
 async def _bug(_request: Request, error: Exception) -> Response:

@@ -101,6 +101,7 @@ def accept(request: TurnRequest, credential: Credential, arrival: Arrival, setti
         instructions=request.instructions,
         parent_seq=request.parent_seq,
         answers_seq=request.answers_seq,
+        wants_answer=request.wants_answer,
     )
     _check_features(turn, card)
     return Submission(

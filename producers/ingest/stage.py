@@ -1,6 +1,6 @@
 """Ingest: what a request to the edge does, on the ports of the edge process."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,19 +14,18 @@ from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
 from producers.ingest.core import STAGE, IngestSettings
 from producers.ingest.idempotency import KeyHasher, read_key
-from producers.ingest.once import Asker, OnceOnly
+from producers.ingest.once import Asker, Begun, OnceOnly
 from producers.ingest.ports import IngestPorts
 from producers.ingest.resuming import Resumer, Resumption
+from producers.ingest.storing import until_stored
 from producers.ingest.submitting import Submitter
 from producers.ingest.turn_finder import TurnFinder, not_found, owns
 from producers.ingest.turn_request import TurnRequest
 from schemas import ids
-from schemas.accounts import Account
+from schemas.accounts import Account, Credential
 from schemas.cursors import cursor_key
-from schemas.errors import conversation_not_found
 from schemas.events import Api
-from schemas.ports import StoredMessage
-from schemas.tokens import Cancelled
+from schemas.tokens import Cancelled, Cleared
 
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
 _REQUEST_ID: Final = "x-request-id"
@@ -83,36 +82,38 @@ class Ingest:
             await self._ports.canceller.cancel(turn_id, "client")
         return state.terminal is None or isinstance(state.terminal, Cancelled)
 
-    async def conversation_page(
-        self, headers: Headers, conversation_id: str, limit: int, after: int | None, *, newest_first: bool
-    ) -> Sequence[StoredMessage]:
-        """Up to ``limit`` + 1 messages of a conversation of the caller's, in the asked order."""
-        account = await self.callers.account(headers)
-        if not ids.is_conversation_id(conversation_id):
-            raise RequestRefused(conversation_not_found())
-        owner = (await self._ports.conversations.owners((conversation_id,))).get(conversation_id)
-        if owner is None or (owner.tenant_id, owner.user_id) != (account.tenant_id, account.user_id):
-            raise RequestRefused(conversation_not_found())
-        return await self._ports.pages.page(conversation_id, limit + 1, after, newest_first=newest_first)
+    async def store(self, request: TurnRequest, headers: Headers, seconds_max: float) -> Cleared:
+        """A turn that wants no answer, until the history shows it: its clearance says where."""
+        with self._counted_refusals(), self._admission.slot(queued=False):
+            begun = await self._begin(request, self.callers.credential(headers), headers)
+            try:
+                return await until_stored(begun.reader, seconds_max)
+            finally:
+                # It waits for no GPU.
+                self._admission.started(begun.submission.event.turn.turn_id)
 
     async def _take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         credential = self.callers.credential(headers)
-        key = read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
+        # A malformed key is told before the body is read.
+        read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
         settings = self._settings
         body = await read_body(headers, receive, settings.body_bytes_max, settings.body_seconds_max)
         request = await understand(body, lambda: self.callers.resolve(credential))
-        traceparent = headers.get(_TRACEPARENT)
-        if key is None:
-            begun = await self._once.begin_new(request, credential, traceparent)
-        else:
-            asker = Asker(credential, await self.callers.resolve(credential), key, traceparent)
-            begun = await self._once.begin(request, asker)
+        begun = await self._begin(request, credential, headers)
         submission = begun.submission
         turn = submission.event.turn
         exchange = exchange_of(scope)
         exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
         await self._ports.answerer.answer(turn, begun.reader, receive, send, submission.form)
+
+    async def _begin(self, request: TurnRequest, credential: Credential, headers: Headers) -> Begun:
+        key = read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
+        traceparent = headers.get(_TRACEPARENT)
+        if key is None:
+            return await self._once.begin_new(request, credential, traceparent)
+        asker = Asker(credential, await self.callers.resolve(credential), key, traceparent)
+        return await self._once.begin(request, asker)
 
     @contextmanager
     def _counted_refusals(self) -> Iterator[None]:

@@ -30,6 +30,7 @@ class TurnRequest(BaseModel):
     conversation_id: str | None = None
     parent_seq: int | None = None
     answers_seq: int | None = None
+    wants_answer: bool = True
     end_user: str | None = None
     shown: Content | None = None
     stream: bool = False

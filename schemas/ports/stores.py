@@ -56,6 +56,7 @@ class StoredMessage:
     """A message of a conversation's history.
 
     ``parent_seq`` as in ``schemas.branches``. ``deleted``: its content is gone, its place in the tree is not.
+    ``streaming``: a draft of an answer that is being written.
     """
 
     message_seq: int
@@ -65,6 +66,7 @@ class StoredMessage:
     created_at_ms: int
     parent_seq: int | None = None
     deleted: bool = False
+    streaming: bool = False
 
 
 class History(Protocol):

@@ -35,7 +35,7 @@ class AuthSettings(BaseModel):
     )
     key_cache_s: float = Field(default=5.0, ge=0, description="How long a revoked key may still pass.")
     key_cache_entries_max: int = Field(default=100_000, ge=1)
-    owner_cache_s: float = Field(default=60.0, ge=0)
+    owner_cache_s: float = Field(default=0.0, ge=0, description="How long a deleted conversation may be continued.")
     owner_cache_entries_max: int = Field(default=100_000, ge=1)
     key_stale_s_max: float = Field(
         default=600.0, ge=0, description="Age up to which a known key passes while the store does not answer."

@@ -36,6 +36,11 @@ class MemoryLog:
 
     # --- what a test sets and looks at ------------------------------------------------------------------
 
+    def tick_ms(self) -> int:
+        """The time of the log, a millisecond later each time it is asked."""
+        self.now_ms += 1
+        return self.now_ms
+
     def fail_next_append(self, *, landing: bool, times: int = 1) -> None:
         """The next appends raise OutcomeUnknown; with ``landing`` their records are on the log nevertheless."""
         self._append_faults.extend([landing] * times)

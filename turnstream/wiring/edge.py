@@ -36,7 +36,9 @@ from turnstream.stores.turn_claims import CassandraTurnClaims
 from turnstream.stores.usage_rows import CassandraUsageRows
 from turnstream.telemetry.probe_app import ProbeApp
 from turnstream.wiring.accounts import accounts_api
+from turnstream.wiring.conversation_stores import conversation_stores
 from turnstream.wiring.process import Process
+from turnstream.wiring.redis_client import open_redis
 from turnstream.wiring.topics import require_all_topics
 
 
@@ -66,10 +68,13 @@ async def run_edge(process: Process) -> None:
         ports = _ingest_ports(process, _Opened(producer, log, cql), turns, answers)
         ingest = settings.ingest.model_copy(update={"models": settings.models, "plans": settings.plans})
         accounts = accounts_api(settings, ingest, producer, cql)
+        redis = await open_ports.enter_async_context(open_redis(settings.redis))
         app = make_app(
             ports,
             ingest,
             accounts=accounts,
+            stores=conversation_stores(cql, redis, settings),
+            conversation_settings=settings.conversations,
             pepper=settings.pepper_bytes,
             tokens_partitions=settings.topics.partitions_tokens or TOKENS.partitions,
             admission=admission,

@@ -1,6 +1,7 @@
 """What the routes say on the wire, beyond what the SDK shows."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -8,6 +9,7 @@ import pytest
 
 from producers.ingest.core import IngestSettings
 from schemas import headers, ids
+from schemas.accounts import Account, Credential
 from schemas.content import Content
 from schemas.messages import Message, Role
 from schemas.ports import Owner, StoredMessage
@@ -29,13 +31,14 @@ def stored(message_seq: int, role: Role, text: str, *, complete: bool = True) ->
 
 
 def with_history(edge: EdgeWorld) -> None:
-    edge.conversations.conversations[CONVERSATION] = Owner(ACCOUNT.tenant_id, ACCOUNT.user_id)
-    edge.pages.messages += [
+    edge.history.store(
+        Owner(ACCOUNT.tenant_id, ACCOUNT.user_id),
+        CONVERSATION,
         stored(1, Role.USER, "one"),
         stored(2, Role.ASSISTANT, "two"),
         stored(3, Role.USER, "three"),
         stored(4, Role.ASSISTANT, "fo", complete=False),
-    ]
+    )
 
 
 def error_of(response: httpx2.Response) -> tuple[int, str | None]:
@@ -62,9 +65,11 @@ async def test_items_are_pages_of_openai() -> None:
         "status": "completed",
         "content": [{"type": "input_text", "text": "one"}],
         "turn_id": "0" * 26,
+        "parent_id": None,
         "created_at": 1_700_000_000,
     }
-    assert oldest["data"][1]["content"] == [{"type": "output_text", "text": "two"}]
+    assert oldest["data"][1]["content"] == [{"type": "output_text", "text": "two", "annotations": [], "logprobs": []}]
+    assert oldest["data"][1]["parent_id"] == "msg_1"
 
 
 async def test_items_of_others_are_not_there() -> None:
@@ -116,7 +121,13 @@ async def test_the_api_describes_itself() -> None:
         "/v1/moderations",
         "/v1/organization/costs",
         "/v1/organization/usage/completions",
+        "/v1/conversations",
+        "/v1/conversations/{conversation_id}",
+        "/v1/conversations/{conversation_id}/export",
         "/v1/conversations/{conversation_id}/items",
+        "/v1/conversations/{conversation_id}/items/{item_id}",
+        "/v1/conversations/{conversation_id}/items/{item_id}/edit",
+        "/v1/conversations/{conversation_id}/items/{item_id}/regenerate",
         "/healthz",
         "/readyz",
     }
@@ -174,11 +185,12 @@ async def test_a_store_that_is_down_is_503() -> None:
 async def test_a_bug_is_a_500_that_tells_nothing() -> None:
     async with running_edge() as edge, http(edge) as client:
 
-        async def broken(*_args: object, **_kwargs: object) -> list[StoredMessage]:
+        async def broken(credentials: Sequence[Credential]) -> Mapping[str, Account]:
+            del credentials
             raise KeyError("secret detail")
 
         with_history(edge)
-        edge.pages.page = broken  # type: ignore[method-assign]
+        edge.keys.accounts = broken  # type: ignore[method-assign]
         answer = await client.get(ITEMS)
     assert error_of(answer) == (500, "internal_error")
     assert "secret" not in answer.text

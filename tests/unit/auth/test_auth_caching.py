@@ -244,5 +244,7 @@ async def test_a_claim_is_written_under_the_logs_time() -> None:
 
 
 async def test_owners_are_read_by_conversation() -> None:
-    cql = ScriptedCql({"c": [SimpleNamespace(tenant_id="acme", user_id="ann")]})
-    assert await CassandraConversations(cql, 2).owners(["c", "d"]) == {"c": Owner("acme", "ann")}
+    row = SimpleNamespace(tenant_id="acme", user_id="ann", deleted_at=None)
+    gone = SimpleNamespace(tenant_id="acme", user_id="ann", deleted_at=1)
+    cql = ScriptedCql({"c": [row], "gone": [gone]})
+    assert await CassandraConversations(cql, 2).owners(["c", "d", "gone"]) == {"c": Owner("acme", "ann")}

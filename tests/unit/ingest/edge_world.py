@@ -20,6 +20,7 @@ from producers.accounts.core import AccountsSettings
 from producers.accounts.ports import AccountPorts
 from producers.accounts.signing_keys import derive_signing_keys
 from producers.app import make_app
+from producers.conversations.core import ConversationsSettings
 from producers.http.api_keys import key_hash, make_api_key
 from producers.ingest.admission import Admission
 from producers.ingest.core import IngestSettings
@@ -47,9 +48,11 @@ from schemas.topics import ACCOUNT_CHANGES, TOKENS, TURNS_SUBMITTED
 from stream_processors.moderation.core import ModerationSettings
 from stream_processors.moderation.toml_rules import load_policy
 from tests.support.memory_accounts import MemoryAccountRows
+from tests.support.memory_conversations import MemoryConversations
 from tests.support.memory_log import MemoryLog, MemoryLogTail, MemoryProducer
 from tests.support.memory_stores import (
     MemoryAccountDirectory,
+    MemoryActiveTurns,
     MemoryConversationDirectory,
     MemoryRows,
     MemoryTurnClaims,
@@ -231,6 +234,8 @@ class EdgeWorld:
     stored: MemoryRows
     usage: MemoryUsageRows
     metrics: FakeMetrics
+    history: MemoryConversations
+    active: MemoryActiveTurns
     url: str = ""
     script: Script = answer_hello
     submitted: list[TurnSubmitted] = field(default_factory=list)
@@ -336,11 +341,7 @@ def _build(
     admission = Admission(ingest, metrics, monotonic_s)
     answers = make_answers(turns, producer, sse, admission.started)
 
-    def now_ms() -> int:
-        log.now_ms += 1
-        return log.now_ms
-
-    accounts = _accounts_api(keys, producer, ingest, now_ms)
+    accounts = _accounts_api(keys, producer, ingest, log.tick_ms)
     ports = IngestPorts(
         producer=producer,
         readers=turns,
@@ -355,35 +356,25 @@ def _build(
         policy=load_policy(ModerationSettings()),
         usage=usage,
         metrics=metrics,
-        now_ms=now_ms,
+        now_ms=log.tick_ms,
         monotonic_s=monotonic_s,
         entropy=os.urandom,
     )
+    history, active = MemoryConversations(conversations), MemoryActiveTurns()
     app = make_app(
         ports,
         ingest,
         accounts=accounts,
+        stores=history.ports(active),
+        conversation_settings=ConversationsSettings(),
         pepper=PEPPER,
         tokens_partitions=PARTITIONS,
         admission=admission,
         ready=turns.ready,
         metrics_page=_metrics_page,
     )
-    world = EdgeWorld(
-        log,
-        answers,
-        turns,
-        admission,
-        accounts,
-        keys,
-        conversations,
-        pages,
-        claims,
-        stored,
-        usage,
-        metrics,
-        script=script,
-    )
+    doubles = (conversations, pages, claims, stored, usage, metrics, history, active)
+    world = EdgeWorld(log, answers, turns, admission, accounts, keys, *doubles, script=script)
     producer.on_submitted = world.on_submitted
     return world, app
 
