@@ -148,7 +148,7 @@ def main() -> None:
     options = parser.parse_args()
     shared = StackSettings()
     # The limiter works as ever, it only never says no.
-    os.environ["TURNSTREAM_RATE_LIMIT__PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
+    os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
     with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
         settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})
         with Stack(settings) as stack:

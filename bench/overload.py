@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--factors", default="1,2,5")
     options = parser.parse_args()
     shared = StackSettings()
-    os.environ["TURNSTREAM_RATE_LIMIT__PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
+    os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
     os.environ["TURNSTREAM_LOOPS__INFERENCE__HOLD__IN_FLIGHT_MAX"] = str(IN_FLIGHT_MAX)
     os.environ["TURNSTREAM_INGEST__QUEUE_SECONDS_MAX"] = str(QUEUE_SECONDS_MAX)
     with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:

@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=30_000)
     options = parser.parse_args()
-    os.environ["TURNSTREAM_RATE_LIMIT__PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
+    os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
     os.environ.setdefault("TURNSTREAM_STACK__FAST_START", "false")
     shared = StackSettings()
     with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:

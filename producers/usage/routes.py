@@ -1,6 +1,7 @@
 """The routes of usage and costs: always one's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
@@ -39,20 +40,35 @@ Names = Annotated[list[str] | None, Query()]
 ERRORS: Final = (400, 401, 503)
 
 
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What is known of whoever asks."""
+
+    callers: Callers
+    rows: UsageRows
+    now_ms: Callable[[], int]
+
+    async def rows_of(self, request: Request, of: Span) -> Sequence[UsageRow]:
+        account = await self.callers.account(request.headers)
+        return await self.rows.days(Owner(account.tenant_id, account.user_id), *of.days)
+
+    def end_s(self, asked_s: int | None, start_s: int) -> int:
+        # A start in the future has nothing to show, but is no mistake.
+        return max(self.now_ms() // _MS_PER_S, start_s) + 1 if asked_s is None else asked_s
+
+
 def usage_routes(
     callers: Callers, rows: UsageRows, cards: tuple[ModelCard, ...], now_ms: Callable[[], int]
 ) -> APIRouter:
     """Usage by minute, hour or day, and costs by day, of whoever asks."""
     router = APIRouter(tags=["Usage"])
-    catalogue = by_id(cards)
+    own = _Own(callers, rows, now_ms)
+    _add_usage(router, own)
+    _add_costs(router, own, by_id(cards))
+    return router
 
-    async def own_rows(request: Request, of: Span) -> Sequence[UsageRow]:
-        account = await callers.account(request.headers)
-        return await rows.days(Owner(account.tenant_id, account.user_id), *of.days)
 
-    def now_s() -> int:
-        return now_ms() // _MS_PER_S + 1
-
+def _add_usage(router: APIRouter, own: _Own) -> None:
     @router.get("/v1/organization/usage/completions", summary="Show your usage", responses=error_responses(*ERRORS))
     async def completions_usage(
         request: Request,
@@ -69,11 +85,13 @@ def usage_routes(
         page: str | None = None,
     ) -> Response:
         buckets = _limit(limit, *BUCKETS[bucket_width])
-        of = span(start_time, _end(end_time, now_s(), start_time), WIDTHS_S[bucket_width], buckets, page)
+        of = span(start_time, own.end_s(end_time, start_time), WIDTHS_S[bucket_width], buckets, page)
         filters = Filters(tuple(models or ()), tuple(api_key_ids or ()), tuple(user_ids or ()))
         groups = (*(group_by or ()), *(group_by_brackets or ()))
-        return JSONResponse(page_of(usage_buckets(await own_rows(request, of), of, filters, groups), of))
+        return JSONResponse(page_of(usage_buckets(await own.rows_of(request, of), of, filters, groups), of))
 
+
+def _add_costs(router: APIRouter, own: _Own, catalogue: Mapping[str, ModelCard]) -> None:
     @router.get("/v1/organization/costs", summary="Show your costs", responses=error_responses(*ERRORS))
     async def costs(
         request: Request,
@@ -88,21 +106,13 @@ def usage_routes(
         page: str | None = None,
     ) -> Response:
         del bucket_width
-        buckets = _limit(limit, *COST_BUCKETS)
-        of = span(start_time, _end(end_time, now_s(), start_time), S_PER_DAY, buckets, page)
+        of = span(start_time, own.end_s(end_time, start_time), S_PER_DAY, _limit(limit, *COST_BUCKETS), page)
         filters = Filters(api_key_ids=tuple(api_key_ids or ()))
         groups = (*(group_by or ()), *(group_by_brackets or ()))
-        return JSONResponse(page_of(cost_buckets(await own_rows(request, of), of, filters, groups, catalogue), of))
-
-    return router
+        return JSONResponse(page_of(cost_buckets(await own.rows_of(request, of), of, filters, groups, catalogue), of))
 
 
 def _limit(asked: int | None, default: int, most: int) -> int:
     if asked is not None and asked > most:
         raise RequestRefused(invalid_request(f"'limit' may be at most {most} here.", "limit", "invalid_value"))
     return asked or default
-
-
-def _end(asked_s: int | None, now_s: int, start_s: int) -> int:
-    # A start in the future has nothing to show, but is no mistake.
-    return max(now_s, start_s + 1) if asked_s is None else asked_s

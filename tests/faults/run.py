@@ -36,14 +36,14 @@ SETTINGS: Final[Mapping[str, str]] = {
     "TURNSTREAM_SSE__HEARTBEAT_SECONDS": "1",
     # A client of ours comes back within its patience, and its answer has to be there.
     "TURNSTREAM_SSE__ABANDON_GRACE_SECONDS": "60",
-    "TURNSTREAM_RATE_LIMIT__PLANS": json.dumps(
+    "TURNSTREAM_PLANS": json.dumps(
         {
-            plan: {"requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000}
-            for plan in ("enterprise", "free")
+            plan: {"models": models, "requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000}
+            for plan, models in (
+                ("enterprise", ["turnstream-fast", "turnstream-capable"]),
+                ("free", ["turnstream-fast"]),
+            )
         }
-    ),
-    "TURNSTREAM_AUTH__PLAN_MODELS": json.dumps(
-        {"enterprise": ["turnstream-fast", "turnstream-capable"], "free": ["turnstream-fast"]}
     ),
 }
 

@@ -41,6 +41,7 @@ RECOVERY_SECONDS_MAX: Final = 30.0
 POLL_SECONDS: Final = 0.05
 
 REQUESTS_OF_TINY: Final = 3
+REQUESTS_OF_DAILY: Final = 10
 HEARTBEAT_SECONDS: Final = 0.05
 KEY_CACHE_SECONDS: Final = 1.0
 # Time as a deployment knows it, made short: heartbeats of 10 s, a grace of 10 s, sessions of 10 s.
@@ -50,15 +51,14 @@ SETTINGS: Final[Mapping[str, str]] = {
     "TURNSTREAM_SSE__ABANDON_GRACE_SECONDS": "0.3",
     "TURNSTREAM_INGEST__KEY_CACHE_SECONDS": str(KEY_CACHE_SECONDS),
     "TURNSTREAM_AUTH__KEY_CACHE_S": str(KEY_CACHE_SECONDS),
-    "TURNSTREAM_AUTH__PLAN_MODELS": json.dumps(
-        {"enterprise": ["turnstream-fast", "turnstream-capable"], "free": [MODEL], "tiny": [MODEL], "meagre": [MODEL]}
-    ),
-    "TURNSTREAM_RATE_LIMIT__PLANS": json.dumps(
+    "TURNSTREAM_PLANS": json.dumps(
         {
             "enterprise": {"requests_per_minute": 10_000, "tokens_per_minute": 10_000_000},
-            "free": {"requests_per_minute": 600, "tokens_per_minute": 1_000_000},
-            "tiny": {"requests_per_minute": REQUESTS_OF_TINY, "tokens_per_minute": 1_000_000},
-            "meagre": {"requests_per_minute": 600, "tokens_per_minute": 300},
+            "free": {"models": [MODEL], "requests_per_minute": 600, "tokens_per_minute": 1_000_000},
+            "tiny": {"models": [MODEL], "requests_per_minute": REQUESTS_OF_TINY, "tokens_per_minute": 1_000_000},
+            "meagre": {"models": [MODEL], "requests_per_minute": 600, "tokens_per_minute": 300},
+            "daily": {"models": [MODEL], "requests_per_minute": 600, "requests_per_day": REQUESTS_OF_DAILY},
+            "single": {"models": [MODEL], "requests_per_minute": 600, "concurrent_turns_max": 1},
         }
     ),
     "TURNSTREAM_KAFKA__SESSION_MS_MAX": "6000",
