@@ -15,10 +15,11 @@ from typer.testing import CliRunner, Result
 from producers.accounts.ports import ApiKeyRow
 from producers.http.api_keys import key_hash, parse_api_key
 from schemas import ids
+from schemas.accounts import AccountChanged
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TopicPlan
 from turnstream.chat.last_conversation import LastConversation
-from turnstream.commands import chat, demo, keys, limits, running_stack, topics, trace
+from turnstream.commands import account_stores, chat, demo, keys, limits, running_stack, topics, trace
 from turnstream.commands.exits import Exit
 from turnstream.commands.running_stack import LocalRun, find_connection
 from turnstream.local_stack.errors import StackError
@@ -257,7 +258,13 @@ def test_trace_without_a_broker(error: Exception, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def stored_keys(monkeypatch: pytest.MonkeyPatch) -> list[ApiKeyRow]:
+def told() -> list[AccountChanged]:
+    """What every process was told."""
+    return []
+
+
+@pytest.fixture
+def stored_keys(monkeypatch: pytest.MonkeyPatch, told: list[AccountChanged]) -> list[ApiKeyRow]:
     """The rows that the commands store."""
     rows: list[ApiKeyRow] = []
 
@@ -271,13 +278,17 @@ def stored_keys(monkeypatch: pytest.MonkeyPatch) -> list[ApiKeyRow]:
     async def list_rows(_cql: object, _rows_max: int) -> Sequence[ApiKeyRow]:
         return rows
 
-    async def revoke_rows(_cql: object, key_id: str, _now_ms: int, _rows_max: int) -> int:
-        return sum(row.key_id == key_id for row in rows)
+    async def revoke_rows(_cql: object, key_id: str, _now_ms: int, _rows_max: int) -> Sequence[ApiKeyRow]:
+        return [row for row in rows if row.key_id == key_id]
+
+    async def publish(_settings: Settings, changes: Sequence[AccountChanged]) -> None:
+        told.extend(changes)
 
     monkeypatch.setattr(cassandra, "open_session", open_session)
     monkeypatch.setattr(keys, "create_key_row", create_row)
     monkeypatch.setattr(keys, "list_key_rows", list_rows)
     monkeypatch.setattr(keys, "revoke_key_rows", revoke_rows)
+    monkeypatch.setattr(account_stores, "_publish", publish)
     return rows
 
 
@@ -321,7 +332,36 @@ def test_the_list_shows_names_and_nothing_secret(stored_keys: list[ApiKeyRow]) -
     assert stored_keys[0].key_hash not in shown
 
 
-def test_revoking(stored_keys: list[ApiKeyRow]) -> None:
+def test_a_key_is_confined_as_asked(stored_keys: list[ApiKeyRow]) -> None:
+    options = ("--expires", "2h", "--models", "turnstream-fast", "--requests-per-minute", "3")
+    assert invoke("keys", "create", *options).exit_code == 0
+    (row,) = stored_keys
+    assert (row.models, row.requests_per_minute, row.tokens_per_minute) == (("turnstream-fast",), 3, None)
+    assert row.expires_at_ms == row.created_at_ms + 2 * 3_600_000
+    assert "confined to" in invoke("keys", "list").stdout
+
+
+@pytest.mark.parametrize(("option", "value"), [("--expires", "soon"), ("--expires", "0d"), ("--models", "gpt-4")])
+def test_a_key_that_is_confined_to_nonsense_is_refused(option: str, value: str, stored_keys: list[ApiKeyRow]) -> None:
+    assert_one_line(invoke("keys", "create", option, value), Exit.BAD_INPUT, option)
+    assert stored_keys == []
+
+
+def test_revoking(stored_keys: list[ApiKeyRow], told: list[AccountChanged]) -> None:
     invoke("keys", "create")
     assert invoke("keys", "revoke", stored_keys[0].key_id).stdout == "revoked\n"
+    assert [(one.key_hash, one.access_lost) for one in told] == [(stored_keys[0].key_hash, True)]
     assert_one_line(invoke("keys", "revoke", "unknown"), Exit.NOT_FOUND, "no key has this id")
+
+
+def test_revoking_without_the_log_says_how_long_caches_live(
+    stored_keys: list[ApiKeyRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise UNREACHABLE
+
+    monkeypatch.setattr(account_stores, "_publish", fail)
+    invoke("keys", "create")
+    result = invoke("keys", "revoke", stored_keys[0].key_id)
+    assert (result.exit_code, result.stdout) == (0, "revoked\n")
+    assert "caches forget within" in result.stderr
