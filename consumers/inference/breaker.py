@@ -29,10 +29,11 @@ class PoolBreaker:
         self._next_try_s = now_s + self._open_s
         return True
 
-    def fail(self, now_s: float) -> None:
-        """A generation failed before its first piece."""
-        self._failures += 1
-        if self._failures == self._failures_max:
+    def fail(self, now_s: float, *, slowly: bool = False) -> None:
+        """A generation failed before its first piece; ``slowly``: after a wait that nobody else is to have."""
+        was_open = self.open
+        self._failures = max(self._failures + 1, self._failures_max if slowly else 0)
+        if self.open and not was_open:
             self._next_try_s = now_s + self._open_s
 
     def succeed(self) -> None:

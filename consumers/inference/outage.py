@@ -46,10 +46,14 @@ def gives_up(outage: Outage, generations: int, now_s: float, settings: Inference
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What decides, beside the failures: whether another pool may answer instead, and whether this one is down."""
+    """What decides, beside the failures: whether another pool may answer instead, and whether this one is down.
+
+    ``waited`` in vain for ``fallback_ms_max`` in the last generation alone: its server hung.
+    """
 
     fallback: bool
     pool_down: bool
+    waited: bool
     generations: int
     now_s: float
 
@@ -64,8 +68,8 @@ def react(outage: Outage, cause: Exception | None, around: Circumstances, settin
         return Reaction.GO_ELSEWHERE
     if isinstance(cause, Malformed):
         return Reaction.GIVE_UP
-    waited_ms = (around.now_s - outage.since_s) * 1000
-    if around.fallback and outage.failures > 1 and waited_ms >= settings.fallback_ms_max:
+    failing_ms = (around.now_s - outage.since_s) * 1000
+    if around.fallback and (around.waited or (outage.failures > 1 and failing_ms >= settings.fallback_ms_max)):
         return Reaction.GO_ELSEWHERE
     if gives_up(outage, around.generations, around.now_s, settings):
         return Reaction.GO_ELSEWHERE if around.fallback else Reaction.GIVE_UP

@@ -38,6 +38,7 @@ class TurnRun:
         self._clock = TurnClock(request.turn.deadline_ms - ports.now_ms())
         self._generation: Generation | None = None
         self._generations = 0
+        self._started_s = 0.0
         self._outage: Outage | None = None
         self._blocked: ModerationDecided | None = None
         # Where the turn goes when its pool cannot begin, and whether it went.
@@ -164,11 +165,12 @@ class TurnRun:
             cause=type(cause).__name__,
         )
         await self._close()
+        waited = not generation.begun and (now_s - self._started_s) * 1000 >= self._settings.fallback_ms_max
         if not generation.begun and isinstance(cause, Retryable | failures.NotServed):
-            breaker.fail(now_s)
+            breaker.fail(now_s, slowly=waited)
             self._ports.metrics.gauge("turnstream_pool_breaker_open", breaker.open, pool=self._request.pool)
         movable = self._elsewhere is not None and not self._log.answer.begun
-        around = Circumstances(movable, breaker.open, self._generations, now_s)
+        around = Circumstances(movable, breaker.open, waited, self._generations, now_s)
         match react(outage, cause, around, self._settings):
             case Reaction.GO_ELSEWHERE:
                 await self._go_elsewhere()
@@ -196,6 +198,7 @@ class TurnRun:
         answer = self._log.answer
         request = core.with_budget(self._request, answer) or self._request
         self._generations += 1
+        self._started_s = self._clock.now_s
         self._generation = Generation(
             group=group,
             backend=self._ports.backend,

@@ -129,5 +129,14 @@ def test_a_breaker_lets_one_turn_try_now_and_then() -> None:
 def test_what_a_turn_does_about_a_failure(
     cause: Exception, waited_s: float, reaction: Reaction, *, fallback: bool, pool_down: bool
 ) -> None:
-    around = Circumstances(fallback=fallback, pool_down=pool_down, generations=3, now_s=waited_s)
+    around = Circumstances(fallback, pool_down, waited=False, generations=3, now_s=waited_s)
     assert react(Outage(2, 0, 0), cause, around, InferenceSettings()) is reaction
+
+
+def test_a_server_that_hung_is_not_waited_for_twice() -> None:
+    around = Circumstances(fallback=True, pool_down=False, waited=True, generations=1, now_s=6)
+    assert react(Outage(1, 6, 0), Retryable("x"), around, InferenceSettings()) is Reaction.GO_ELSEWHERE
+    breaker = PoolBreaker(failures_max=5, open_s=5)
+    breaker.fail(6, slowly=True)
+    assert breaker.open
+    assert not breaker.allows(6)
