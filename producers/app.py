@@ -11,6 +11,7 @@ from producers.accounts.accounts_api import AccountsApi
 from producers.chat_completions.routes import chat_completion_routes
 from producers.conversations.core import ConversationsSettings
 from producers.conversations.ports import ConversationPorts
+from producers.chat_completions.stored import StoredCompletions
 from producers.conversations.routes import conversation_routes
 from producers.conversations.stage import Conversations
 from producers.documentation.routes import documentation_routes
@@ -25,6 +26,8 @@ from producers.ingest.ports import IngestPorts
 from producers.ingest.stage import Ingest
 from producers.models.routes import model_routes
 from producers.moderations.routes import moderation_routes
+from producers.responses.routes import response_routes
+from producers.responses.stage import Responses
 from producers.usage.routes import usage_routes
 
 API_VERSION: Final = "1"
@@ -58,7 +61,8 @@ def make_app(
     conversations = Conversations(ingest, ports, stores, settings=conversation_settings, bodies=settings)
     app = _application(
         [
-            chat_completion_routes(ingest),
+            chat_completion_routes(ingest, StoredCompletions(ingest, ports)),
+            response_routes(ingest, Responses(ingest, ports)),
             model_routes(callers, settings.models, settings.plans),
             moderation_routes(
                 callers,

@@ -63,6 +63,11 @@ class Turn(Event):
         ge=NO_PARENT,
         description="The message after which the input comes; -1: it opens the conversation; None: after the newest.",
     )
+    concurrent: bool = Field(
+        default=False,
+        exclude_if=unset,
+        description="It names what it follows and may run beside other turns of its conversation.",
+    )
     answers_seq: int | None = Field(
         default=None,
         ge=0,

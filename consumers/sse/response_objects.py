@@ -24,7 +24,7 @@ _INCOMPLETE: Final = {
 }
 
 
-def response_in_progress(identity: Identity, status: Status = "in_progress") -> dict[str, Any]:
+def response_in_progress(identity: Identity, status: str = "in_progress") -> dict[str, Any]:
     """The object before the answer is complete."""
     return _response(identity, status, [], None)
 
@@ -123,7 +123,7 @@ def response_json(response: dict[str, Any]) -> bytes:
     return to_json(response)
 
 
-def _response(identity: Identity, status: Status, output: list[Any], usage: Usage | None) -> dict[str, Any]:
+def _response(identity: Identity, status: str, output: list[Any], usage: Usage | None) -> dict[str, Any]:
     shown: dict[str, Any] = json.loads(identity.request) if identity.request is not None else {}
     return {
         "id": identity.public_id,

@@ -108,9 +108,9 @@ class Answers:
         """The whole answer as the object of its API, as JSON, from the store."""
         return stored_object(stored, self._settings)
 
-    def show_running(self, cleared: Cleared) -> bytes:
-        """The object of a turn that is not over, as JSON."""
-        return response_json(response_in_progress(identity_of(cleared, self._settings)))
+    def show_running(self, cleared: Cleared, status: str) -> bytes:
+        """The response of a turn that is not over, as JSON, with that status."""
+        return response_json(response_in_progress(identity_of(cleared, self._settings), status))
 
     async def cancel(self, turn_id: str, reason: CancelReason) -> None:
         """Put ``Cancelled`` on the turn's log, then hint to inference. Raises OutcomeUnknown."""

@@ -104,3 +104,12 @@ class DeletedCompletion(BaseModel):
     id: str
     object: Literal["chat.completion.deleted"]
     deleted: Literal[True]
+
+
+class StoredMessage(BaseModel):
+    """A message that a stored completion was asked with."""
+
+    id: str
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
+    name: str | None

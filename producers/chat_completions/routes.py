@@ -7,23 +7,31 @@ from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from producers.chat_completions.answers import CancelledCompletion, ChatCompletion
+from producers.chat_completions.answers import CancelledCompletion, ChatCompletion, DeletedCompletion, StoredMessage
 from producers.chat_completions.request import ChatRequest, parse_request, turn_request
+from producers.chat_completions.stored import StoredCompletions
 from producers.http.exchange import TURN_ROUTE
+from producers.http.metadata import MetadataUpdate
+from producers.http.pages import Page
+from producers.http.paging import LIMIT_DEFAULT, LIMIT_MAX, Order, page
 from producers.http.routing import AsgiResponse, error_responses, json_body
 from producers.ingest.resuming import Resumption
 from producers.ingest.stage import AccountOf, Ingest
 from producers.ingest.turn_request import TurnRequest
 from schemas.events import CHAT
 
+_ONE: Final = TURN_ROUTE + "/{completion_id}"
+_JSON: Final = "application/json"
 _EVENT_STREAM: Final = "text/event-stream"
 
 
-def chat_completion_routes(ingest: Ingest) -> APIRouter:
-    """Completions: begun, picked up again, stopped."""
+def chat_completion_routes(ingest: Ingest, stored: StoredCompletions) -> APIRouter:
+    """Completions: begun, picked up again, stopped; and those that are stored."""
     router = APIRouter(tags=["Chat Completions"])
     _add_creation(router, ingest)
     _add_running(router, ingest)
+    _add_stored(router, stored)
+    _add_messages(router, stored)
     return router
 
 
@@ -78,3 +86,62 @@ def _add_running(router: APIRouter, ingest: Ingest) -> None:
         account = await ingest.callers.account(request.headers)
         cancelled = await ingest.cancel(account, CHAT, completion_id)
         return JSONResponse({"id": completion_id, "object": "chat.completion.cancelled", "cancelled": cancelled})
+
+
+def _add_stored(router: APIRouter, stored: StoredCompletions) -> None:
+    @router.get(
+        TURN_ROUTE,
+        summary="List the stored completions",
+        description="Also by metadata: `metadata[key]=value`, as often as there are keys.",
+        responses={200: {"model": Page[ChatCompletion]}},
+    )
+    async def list_completions(
+        request: Request,
+        model: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+        order: Order = "asc",
+        after: str | None = None,
+    ) -> Response:
+        return JSONResponse(await stored.page(request, model, limit=limit, after=after, order=order))
+
+    @router.get(
+        _ONE,
+        summary="Show a stored completion",
+        responses={200: {"model": ChatCompletion}, **error_responses(404)},
+    )
+    async def show_completion(completion_id: str, request: Request) -> Response:
+        return Response(await stored.show(request.headers, completion_id), media_type=_JSON)
+
+    @router.post(
+        _ONE,
+        summary="Replace the metadata of a stored completion",
+        responses={200: {"model": ChatCompletion}, **error_responses(404)},
+        openapi_extra=json_body(MetadataUpdate.model_json_schema()),
+    )
+    async def update_completion(completion_id: str, request: Request) -> Response:
+        return Response(await stored.set_metadata(request, completion_id), media_type=_JSON)
+
+    @router.delete(
+        _ONE,
+        summary="Delete a stored completion",
+        responses={200: {"model": DeletedCompletion}, **error_responses(404)},
+    )
+    async def delete_completion(completion_id: str, request: Request) -> Response:
+        return JSONResponse(await stored.delete(request.headers, completion_id))
+
+
+def _add_messages(router: APIRouter, stored: StoredCompletions) -> None:
+    @router.get(
+        _ONE + "/messages",
+        summary="List the messages that a stored completion was asked with",
+        responses={200: {"model": Page[StoredMessage]}, **error_responses(404)},
+    )
+    async def list_messages(
+        completion_id: str,
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+        order: Order = "asc",
+        after: str | None = None,
+    ) -> Response:
+        messages = await stored.messages(request.headers, completion_id)
+        return JSONResponse(page(messages, limit=limit, after=after, order=order))

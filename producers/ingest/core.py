@@ -102,6 +102,7 @@ def accept(request: TurnRequest, credential: Credential, arrival: Arrival, setti
         parent_seq=request.parent_seq,
         answers_seq=request.answers_seq,
         wants_answer=request.wants_answer,
+        concurrent=request.concurrent,
     )
     _check_features(turn, card)
     return Submission(

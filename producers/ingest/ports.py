@@ -48,8 +48,8 @@ class Answerer(Protocol):
         """The whole answer as the object of its API, as JSON, from the store."""
         ...
 
-    def show_running(self, cleared: Cleared) -> bytes:
-        """The object of a turn that is not over, as JSON."""
+    def show_running(self, cleared: Cleared, status: str) -> bytes:
+        """The response of a turn that is not over, as JSON, with that status."""
         ...
 
 

@@ -69,6 +69,11 @@ class Ingest:
             account = await self.callers.account(Headers(scope=scope))
             await self._resumer.resume(account, asked, receive, send)
 
+    async def read_body(self, headers: Headers, receive: Receive) -> bytes:
+        """The body of a request, within this edge's bounds. Raises RequestRefused (400, 408, 413)."""
+        settings = self._settings
+        return await read_body(headers, receive, settings.body_bytes_max, settings.body_seconds_max)
+
     async def cancel(self, account: Account, api: Api, public_id: str) -> bool:
         """End a turn of the caller's, if it has not ended; whether it ended by being cancelled.
 
@@ -97,8 +102,7 @@ class Ingest:
         credential = self.callers.credential(headers)
         # A malformed key is told before the body is read.
         read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
-        settings = self._settings
-        body = await read_body(headers, receive, settings.body_bytes_max, settings.body_seconds_max)
+        body = await self.read_body(headers, receive)
         request = await understand(body, lambda: self.callers.resolve(credential))
         begun = await self._begin(request, credential, headers)
         submission = begun.submission

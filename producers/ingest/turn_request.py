@@ -31,6 +31,7 @@ class TurnRequest(BaseModel):
     parent_seq: int | None = None
     answers_seq: int | None = None
     wants_answer: bool = True
+    concurrent: bool = False
     end_user: str | None = None
     shown: Content | None = None
     stream: bool = False

@@ -75,8 +75,13 @@ def permit(event: TurnSubmitted, account: Account | None, entitlements: Entitlem
 
 
 def needs_owner(turn: Turn) -> bool:
-    """Whether the turn continues a stored conversation, whose owner must be the asker."""
-    return turn.stored and not turn.starts_conversation
+    """Whether the turn continues a stored conversation, whose owner must be the asker, be it stored itself or not."""
+    return not turn.starts_conversation
+
+
+def keeps_others_out(turn: Turn) -> bool:
+    """Whether no other turn of the conversation may run beside this one."""
+    return turn.stored and not turn.concurrent
 
 
 def check_owner(turn: Turn, account: Account, owners: Mapping[str, Owner]) -> Refusal | None:

@@ -71,7 +71,7 @@ class Authorize:
             [
                 (received.event.turn, verdict)
                 for received, verdict in zip(batch, verdicts, strict=True)
-                if isinstance(verdict, core.Permit) and received.event.turn.stored
+                if isinstance(verdict, core.Permit) and _asks_the_store(received.event.turn)
             ]
         )
         outcomes = decide_each(
@@ -127,6 +127,7 @@ class Authorize:
 
     async def _keep_out(self, turns: Sequence[Turn]) -> Mapping[str, Refusal]:
         """The refusals of those ``turns`` whose conversation has a running one; the others are noted as running."""
+        turns = [turn for turn in turns if core.keeps_others_out(turn)]
         continuing = list({turn.conversation_id: None for turn in turns if not turn.starts_conversation})
         noted = await self._running.noted(continuing)
         doubted = await self._running.doubt(
@@ -159,3 +160,7 @@ class Authorize:
     def _note_outage(self, asked: str, error: Retryable) -> None:
         self._metrics.count("turnstream_dependency_failures_total", dependency="cassandra")
         _LOG.warning("auth.store_unavailable", asked=asked, error=str(error))
+
+
+def _asks_the_store(turn: Turn) -> bool:
+    return turn.stored or core.needs_owner(turn)

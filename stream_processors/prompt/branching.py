@@ -29,7 +29,7 @@ Found = Branch | Refusal
 
 def needs_history(turn: Turn) -> bool:
     """Whether earlier messages of the turn's conversation are stored and may be continued."""
-    return turn.stored and not turn.starts_conversation and turn.parent_seq != NO_PARENT
+    return not turn.starts_conversation and turn.parent_seq != NO_PARENT
 
 
 def begin(event: TurnAdmitted, window: Window, messages_max: int) -> Branch:
