@@ -39,6 +39,7 @@ class CachedTokens(BaseModel):
     """A part of the input's tokens."""
 
     cached_tokens: int
+    cache_write_tokens: int
 
 
 class ReasoningTokens(BaseModel):
