@@ -9,9 +9,9 @@ from starlette.types import ASGIApp
 
 from producers.accounts.accounts_api import AccountsApi
 from producers.chat_completions.routes import chat_completion_routes
+from producers.chat_completions.stored import StoredCompletions
 from producers.conversations.core import ConversationsSettings
 from producers.conversations.ports import ConversationPorts
-from producers.chat_completions.stored import StoredCompletions
 from producers.conversations.routes import conversation_routes
 from producers.conversations.stage import Conversations
 from producers.documentation.routes import documentation_routes

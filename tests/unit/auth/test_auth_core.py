@@ -14,6 +14,7 @@ from stream_processors.auth.core import (
     authorized,
     check_owner,
     claims,
+    keeps_others_out,
     permit,
 )
 from stream_processors.auth.routing import Chosen, Entitlements
@@ -66,9 +67,16 @@ def test_anybody_elses_conversation_is_404_as_an_unknown_one(owner: Owner | None
     assert (refusal.status, refusal.error.code) == (404, "conversation_not_found")
 
 
-@pytest.mark.parametrize(("stored", "starts"), [(False, False), (False, True), (True, True)])
-def test_only_continued_stored_conversations_need_an_owner(*, stored: bool, starts: bool) -> None:
-    assert check_owner(turn(stored=stored, starts_conversation=starts), ACCOUNT, {}) is None
+@pytest.mark.parametrize("stored", [False, True])
+def test_whatever_continues_a_conversation_needs_its_owner(*, stored: bool) -> None:
+    assert check_owner(turn(stored=stored, starts_conversation=True), ACCOUNT, {}) is None
+    assert check_owner(turn(stored=stored, starts_conversation=False), ACCOUNT, {}) is not None
+
+
+def test_turns_that_name_what_they_follow_keep_nobody_out() -> None:
+    assert keeps_others_out(turn(stored=True))
+    assert not keeps_others_out(turn(stored=False))
+    assert not keeps_others_out(turn(stored=True, concurrent=True))
 
 
 def test_only_stored_conversations_that_start_are_claimed_under_their_own_time() -> None:
