@@ -9,6 +9,8 @@ import pytest
 from tests.support.doc_examples import PAGE, Program, programs
 from tests.support.full_stack import TURN_SECONDS_MAX, FullStack
 
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
 # A reader sees what curl says; a test must hear it: an error status is a failure, and so is each command's.
 STRICT_SHELL = 'set -euo pipefail\ncurl() { command curl --silent --show-error --fail-with-body "$@"; }\n'
 
@@ -19,7 +21,6 @@ def all_programs() -> list[Program]:
 
 
 @pytest.mark.parametrize("program", all_programs(), ids=lambda program: program.name)
-@pytest.mark.timeout(60)
 async def test_the_example_runs(turnstream: FullStack, program: Program) -> None:
     interpreter = (sys.executable, "-W", "error") if program.language == "python" else ("bash",)
     code = STRICT_SHELL + program.code if program.language == "bash" else program.code
