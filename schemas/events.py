@@ -231,11 +231,16 @@ class UsageRecorded(Event):
     pool: str
     usage: Usage
     finish_reason: FinishReason
-    attempt: int = Field(ge=0)
+    attempt: int = Field(ge=0, description="0 without tokens: it was refused after its admission.")
     ttft_ms: int | None = Field(default=None, ge=0, description="From submission to the first token on the log.")
     duration_ms: int = Field(ge=0, description="From submission to the terminal event.")
     submitted_at_ms: int
     recorded_at_ms: int
+
+    @property
+    def unused(self) -> bool:
+        """Whether the turn was ended before any model was asked; if there is another bill of it, that one counts."""
+        return self.attempt == 0 and self.usage.prompt_tokens == self.usage.completion_tokens == 0
 
 
 class UsageRolledUp(Event):

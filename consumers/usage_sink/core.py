@@ -5,8 +5,8 @@ from schemas.ports import UsageRow
 
 
 def row_of(event: UsageRecorded) -> UsageRow | None:
-    """The row of a turn; None for one that used nothing: it never reached a model."""
-    if event.usage.prompt_tokens == 0 and event.usage.completion_tokens == 0:
+    """The row of a turn; None for one that never reached a model."""
+    if event.unused:
         return None
     return UsageRow(
         tenant_id=event.tenant_id,

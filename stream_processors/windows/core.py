@@ -56,14 +56,16 @@ Windows = Mapping[str, Window]
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The windows after an event, and the total of the event's window; no total for a late event."""
+    """The windows after an event, and the total of the event's window; no total for a late or an unused one."""
 
     windows: Windows
     rollup: UsageRolledUp | None
 
 
 def count(windows: Windows, event: UsageRecorded, settings: WindowsSettings) -> Counted:
-    """Count ``event`` in its window, once. A redelivered event gives the same total again."""
+    """Count ``event`` in its window, once. A redelivered event gives the same total again; unused turns none."""
+    if event.unused:
+        return Counted(windows, None)
     start = window_start(event)
     newest = max((int(key) for key in windows), default=start)
     oldest = max(newest, start) - (settings.windows_kept_max - 1) * WINDOW_MS

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -64,9 +65,9 @@ def wrong_texts(evidence: Evidence) -> Iterator[Violation]:
 
 
 def bills(evidence: Evidence) -> Iterator[Violation]:
-    """One bill of what the log says for every answered turn, none for a refused one."""
+    """One bill of what the log says for every answered turn, for a refused one none or one of nothing."""
     for turn in evidence.turns.values():
-        found = evidence.bills.get(turn.turn_id, set())
+        found = {bill for bill in evidence.bills.get(turn.turn_id, set()) if not _is_of_nothing(json.loads(bill))}
         if len(found) > 1:
             yield Violation(Check.DOUBLE_BILL, turn.turn_id, f"{len(found)} different bills")
         elif found and turn.ended == "refused":
@@ -77,6 +78,11 @@ def bills(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(Check.WRONG_BILL, turn.turn_id, f"no bill of a turn that {turn.ended}")
     for turn_id in evidence.bills.keys() - evidence.turns.keys():
         yield Violation(Check.WRONG_BILL, turn_id, "a bill of a turn that is not on the log")
+
+
+def _is_of_nothing(bill: dict[str, Any]) -> bool:
+    # It gives back what a turn held that was refused after its admission.
+    return bill.get("attempt") == 0 and not bill["usage"]["prompt_tokens"] + bill["usage"]["completion_tokens"]
 
 
 def _wrong_bill(turn: LoggedTurn, bill: dict[str, dict[str, int]]) -> Iterator[Violation]:

@@ -69,6 +69,7 @@ class Remembered:
     until_s: float
     buckets: Sequence[Bucket] = ()
     settled: tuple[LimitWindow, ...] | None = None
+    used: int = 0
 
 
 @dataclass
@@ -118,7 +119,7 @@ class MemoryQuota:
         known = self._remembered.get((account.tenant_id, turn_id))
         if known is None or known.until_s <= self.now_s or known.grant.refused_by is not None:
             return None
-        if known.settled is not None:
+        if known.settled is not None and known.used >= tokens:
             return known.settled
         running = self._running[account.tenant_id, account.user_id]
         held = running.pop(turn_id, None)
@@ -126,8 +127,11 @@ class MemoryQuota:
             bucket.leak(bucket.bound, self.now_s)
             used = 1 if bucket.is_of("requests") else tokens
             took = 0 if held is None else 1 if bucket.is_of("requests") else held.tokens
+            if known.settled is not None:
+                took = 1 if bucket.is_of("requests") else known.used
             bucket.correct(took, used, self.now_s if held is None else held.since_s)
         turns_max = plan_of(self.plans, account.plan).concurrent_turns_max
+        known.used = tokens
         known.settled = (*(each.window() for each in known.buckets), *running_window(len(running), turns_max))
         return known.settled
 

@@ -98,6 +98,18 @@ async def test_a_settlement_tells_the_same_again(subject: Subject) -> None:
     assert again == first
 
 
+async def test_a_larger_bill_replaces_a_smaller_one(subject: Subject) -> None:
+    """A turn was refused after its admission, and answered when its record came again."""
+    await subject.ask(1, 900, DAILY)
+    await subject.quota.settle([(DAILY, turn_id(1), 0)])
+    (windows,) = await subject.quota.settle([(DAILY, turn_id(1), 400)])
+    (again,) = await subject.quota.settle([(DAILY, turn_id(1), 0)])
+    assert windows is not None
+    assert windows == again
+    assert of(windows, "tokens").used in {400, 401}
+    assert of(windows, "requests").used == 1
+
+
 async def test_who_was_refused_has_nothing_to_settle(subject: Subject) -> None:
     await subject.ask(1, 3_000, DAILY)
     assert await subject.quota.settle([(DAILY, turn_id(1), 400), (DAILY, turn_id(7), 1)]) == [None, None]

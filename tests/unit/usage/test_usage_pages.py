@@ -96,7 +96,7 @@ def test_costs_are_by_price_with_cached_tokens_at_theirs() -> None:
 
 async def test_an_event_that_comes_twice_is_one_row_and_one_that_used_nothing_is_none() -> None:
     rows = MemoryUsageRows()
-    unused = used(2).model_copy(update={"usage": Usage(prompt_tokens=0, completion_tokens=0)})
+    unused = used(2).model_copy(update={"usage": Usage(prompt_tokens=0, completion_tokens=0), "attempt": 0})
     batch = [received(event, USAGE_EVENTS) for event in (used(1), unused, used(1))]
     assert await StoreUsage(rows)(batch) == [(), (), ()]
     assert list(rows.rows) == [turn_id(1)]

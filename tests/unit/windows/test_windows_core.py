@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schemas.events import FinishReason, Usage, UsageRecorded, UsageRolledUp
 from stream_processors.windows.core import (
     WINDOW_MS,
+    Counted,
     Windows,
     WindowsSettings,
     count,
@@ -155,3 +156,8 @@ def test_an_older_event_does_not_make_a_key_older() -> None:
     idle.use(0, "a", 500)
     idle.use(0, "a", 1)
     assert idle.take_idle(0, 600) == []
+
+
+def test_a_turn_that_was_refused_after_its_admission_is_in_no_window() -> None:
+    unused = usage(1, usage=Usage(prompt_tokens=0, completion_tokens=0), attempt=0)
+    assert count({}, unused, SETTINGS) == Counted({}, None)
