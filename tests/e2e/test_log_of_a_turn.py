@@ -24,6 +24,8 @@ WAY_OF_A_TURN = {
     "inference.requests.fast.v1": 1,
     "moderation.decisions.v1": 1,
     "usage.events.v1": 1,
+    # Reserved, and settled soon after the answer.
+    "limits.ledger.v1": 2,
 }
 
 
@@ -55,7 +57,12 @@ async def test_a_turn_is_on_every_topic_once_and_bears_the_clients_trace(
 ) -> None:
     trace_id = secrets.token_hex(16)
     turn = await stream_turn(client, "What is an offset?", traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01")
-    records = await turnstream.records_of(turn.turn_id)
+
+    async def settled() -> list[LogRecord]:
+        found = await turnstream.records_of(turn.turn_id)
+        return found if sum(record.topic == "limits.ledger.v1" for record in found) > 1 else []
+
+    records = await eventually(settled)
     topics = Counter(record.topic for record in records)
     answer = [json.loads(record.value) for record in records if record.topic == "chat.tokens.v1"]
     assert {topic: count for topic, count in topics.items() if topic != "chat.tokens.v1"} == WAY_OF_A_TURN
@@ -82,7 +89,7 @@ async def test_usage_and_verdict_say_what_the_client_saw(turnstream: FullStack, 
     assert (verdict["turn_id"], verdict["decision"]) == (turn.turn_id, "allowed")
 
 
-async def test_a_refused_turn_has_its_verdict_and_no_bill(turnstream: FullStack, client: AsyncOpenAI) -> None:
+async def test_a_refused_turn_has_its_verdict_and_a_bill_of_nothing(turnstream: FullStack, client: AsyncOpenAI) -> None:
     trace_id = secrets.token_hex(16)
     with pytest.raises(openai.BadRequestError) as caught:
         await stream_turn(client, "turnstream-blocked-phrase", traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01")
@@ -90,16 +97,19 @@ async def test_a_refused_turn_has_its_verdict_and_no_bill(turnstream: FullStack,
 
     async def decided() -> list[LogRecord]:
         records = await turnstream.records_of(turn_id)
-        return records if any(record.topic == "moderation.decisions.v1" for record in records) else []
+        topics = {record.topic for record in records}
+        return records if {"moderation.decisions.v1", "usage.events.v1"} <= topics else []
 
     records = await eventually(decided)
-    verdict = event(records, "moderation.decisions.v1")
+    verdict, bill = event(records, "moderation.decisions.v1"), event(records, "usage.events.v1")
     assert (verdict["decision"], verdict["categories"], verdict["rules"]) == (
         "blocked_input",
         ["demo"],
         ["demo.phrase"],
     )
-    assert not {"usage.events.v1", "inference.requests.fast.v1"} & {record.topic for record in records}
+    assert (bill["attempt"], bill["usage"]["prompt_tokens"], bill["usage"]["completion_tokens"]) == (0, 0, 0)
+    assert bill["finish_reason"] == "content_filter"
+    assert "inference.requests.fast.v1" not in {record.topic for record in records}
     assert {record.headers.get("traceparent", "")[3:35] for record in records} == {trace_id}
 
 
