@@ -38,19 +38,19 @@ class TurnFinder:
     async def running(self, account: Account, api: Api, turn_id: str) -> Cleared | None:
         """The clearance of a turn that the log still has; one that is only just submitted is waited for.
 
-        Raises RequestRefused (404) when it is not this user's, or its object was deleted; Retryable.
+        Raises RequestRefused (404) when it is not this user's, or it was deleted, or its conversation; Retryable.
         """
         cleared = await self._clearance(turn_id)
         if cleared is None:
             return None
-        if not owns(account, cleared) or (cleared.stored and await self._deleted(turn_id)):
+        if not owns(account, cleared) or (cleared.stored and await self._deleted(turn_id, cleared.conversation_id)):
             raise RequestRefused(not_found(api))
         return cleared
 
     async def stored(self, account: Account, api: Api, turn_id: str) -> StoredAnswer:
         """The ended turn in the store. Raises RequestRefused (404), Retryable."""
         stored = await self._ports.stored.find(turn_id)
-        if stored is None or not owns(account, stored):
+        if stored is None or not owns(account, stored) or await self._deleted(turn_id, stored.conversation_id):
             raise RequestRefused(not_found(api))
         return stored
 
@@ -64,9 +64,10 @@ class TurnFinder:
                 return cleared
             await asyncio.sleep(settings.clearance_poll_seconds)
 
-    async def _deleted(self, turn_id: str) -> bool:
+    async def _deleted(self, turn_id: str, conversation_id: str) -> bool:
         try:
-            return await self._ports.stored.deleted(turn_id)
+            owners = await self._ports.conversations.owners((conversation_id,))
+            return conversation_id not in owners or await self._ports.stored.deleted(turn_id)
         except Retryable:
             # Its owner asks: an answer under way is worth more than a tombstone that cannot be read just now.
             return False

@@ -44,11 +44,15 @@ def own_messages(event: TurnPrompted) -> tuple[Message, ...]:
 
 
 def own_texts(event: TurnPrompted) -> Iterator[str]:
-    """What the client wrote into the turn's own messages: their contents, and their names where they have one."""
+    """What the client wrote for this turn: its instructions, and contents, names and calls of its own messages."""
+    if event.turn.instructions is not None:
+        yield event.turn.instructions.text
     for message in own_messages(event):
         yield message.content.text
         if message.name is not None:
             yield message.name
+        for call in message.tool_calls:
+            yield call.arguments.text
 
 
 def decide(

@@ -404,3 +404,14 @@ async def test_without_a_key_there_is_nothing() -> None:
     async with running_edge() as edge, httpx2.AsyncClient(base_url=edge.url) as nobody:
         for path in (ALL, f"{ALL}/{ONE}", ITEMS, f"{ALL}/{ONE}/export"):
             assert (await nobody.get(path)).status_code == 401
+
+
+async def test_a_turn_of_a_deleted_conversation_cannot_be_resumed() -> None:
+    async with running_edge(answer_hello) as edge, edge.client() as client, http(edge) as raw:
+        answer = await client.chat.completions.create(
+            model="turnstream-fast", messages=[{"role": "user", "content": "Hello?"}], store=True
+        )
+        path = f"/v1/chat/completions/{answer.id}/stream"
+        assert (await raw.get(path)).status_code == 200
+        await raw.delete(f"{ALL}/{answer.model_dump()['conversation_id']}")
+        assert error_of(await raw.get(path)) == (404, "completion_not_found")

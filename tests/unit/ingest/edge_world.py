@@ -32,7 +32,7 @@ from schemas.cursors import cursor_key
 from schemas.errors import Refusal
 from schemas.events import FinishReason, RateLimits, Turn, TurnSubmitted, Usage
 from schemas.ids import turn_partition
-from schemas.ports import Metrics, Outgoing, Producer, StoredMessage, TopicPartition
+from schemas.ports import Metrics, Outgoing, Owner, Producer, StoredMessage, TopicPartition
 from schemas.tokens import (
     AttemptStarted,
     Cancelled,
@@ -248,6 +248,10 @@ class EdgeWorld:
         stages = Stages(self.log, event.turn)
         self.submitted.append(event)
         self.stages.append(stages)
+        if event.turn.stored:
+            # As auth does.
+            owner = Owner(ACCOUNT.tenant_id, ACCOUNT.user_id)
+            self.conversations.conversations.setdefault(event.turn.conversation_id, owner)
         self.script(stages)
 
 
@@ -333,7 +337,7 @@ def _build(
     log = MemoryLog(PARTITIONS) if beside is None else beside.log
     stored, claims = _shared_stores(beside)
     keys = CountedKeys(MemoryAccountRows() if beside is None else beside.keys.rows)
-    metrics, pages, conversations = FakeMetrics(), ListedPages(), MemoryConversationDirectory()
+    metrics, pages, conversations = FakeMetrics(), ListedPages(), _conversations(beside)
     usage = MemoryUsageRows()
     producer = ScriptedProducer(log)
     turns = live_turns(log, producer, sse, metrics, edge_id="edge-test" if beside is None else "edge-beside")
@@ -377,6 +381,10 @@ def _build(
     world = EdgeWorld(log, answers, turns, admission, accounts, keys, *doubles, script=script)
     producer.on_submitted = world.on_submitted
     return world, app
+
+
+def _conversations(beside: EdgeWorld | None) -> MemoryConversationDirectory:
+    return MemoryConversationDirectory() if beside is None else beside.conversations
 
 
 def _shared_stores(beside: EdgeWorld | None) -> tuple[MemoryRows, MemoryTurnClaims]:
