@@ -52,11 +52,10 @@ class Accounts:
     def hear(self, change: AccountChanged) -> None:
         """Forget what ``change`` says does not hold any more."""
         self._changes_heard += 1
-        concerned = [
-            name for name, (_, account) in self._cached.items() if account is not None and change.concerns(account)
-        ]
-        for name in concerned:
-            del self._cached[name]
+        for name, (_, account) in tuple(self._cached.items()):
+            # Of what did not pass nobody knows whose it was: it may pass again.
+            if (not change.access_lost) if account is None else change.concerns(account):
+                del self._cached[name]
 
     async def _ask(self, credential: Credential) -> Account | None:
         while True:

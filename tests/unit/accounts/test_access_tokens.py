@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from producers.accounts import access_tokens
 from producers.accounts.access_tokens import AccessTokens, SessionName
 from producers.accounts.core import AccountsSettings
 from producers.accounts.signing_keys import (
@@ -73,9 +74,21 @@ def test_a_token_proves_its_session_until_it_expires() -> None:
     assert tokens(now_ms=NOW_MS - skew_ms - 1000).check(text) is None
 
 
-def test_a_token_is_checked_again_when_it_was_checked_before() -> None:
+def test_a_token_that_was_checked_before_expires_all_the_same() -> None:
+    moment_ms = [NOW_MS]
+    checking = AccessTokens(KEYS, SETTINGS, lambda: moment_ms[0])
+    text = made()
+    assert checking.check(text) == checking.check(text) is not None
+    moment_ms[0] += (SETTINGS.access_seconds + SETTINGS.clock_skew_seconds_max) * 1000
+    assert checking.check(text) is None
+
+
+def test_the_memory_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_tokens, "TOKENS_REMEMBERED_MAX", 2)
     checking = tokens()
-    assert checking.check(made()) == checking.check(made())
+    for number in range(4):
+        assert checking.check(checking.make(NAME, str(number))) is not None
+    assert len(checking._checked) == 2
 
 
 @pytest.mark.parametrize("claim", ["iss", "aud", "sub", "sid", "tid", "exp", "nbf", "iat"])
