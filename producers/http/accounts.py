@@ -2,12 +2,26 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 from producers.http.refused import RequestRefused
-from producers.ingest.core import IngestSettings
 from schemas.accounts import Account, AccountChanged, Credential
 from schemas.errors import invalid_api_key
 from schemas.ports import AccountDirectory
+
+
+class CacheLimits(Protocol):
+    """How much is remembered, and for how long."""
+
+    @property
+    def key_cache_seconds(self) -> float:
+        """Age of an account from which it is asked for again."""
+        ...
+
+    @property
+    def key_cache_entries_max(self) -> int:
+        """Accounts that are remembered at once."""
+        ...
 
 
 class Accounts:
@@ -20,12 +34,12 @@ class Accounts:
     def __init__(
         self,
         directory: AccountDirectory,
-        settings: IngestSettings,
+        limits: CacheLimits,
         monotonic_s: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
         self._directory = directory
-        self._settings = settings
+        self._limits = limits
         self._monotonic_s = monotonic_s
         self._now_ms = now_ms
         self._cached: OrderedDict[str, tuple[float, Account | None]] = OrderedDict()
@@ -64,8 +78,8 @@ class Accounts:
             # What was read before a change must not be believed after it.
             if heard == self._changes_heard:
                 break
-        self._cached[credential.name] = (asked_s + self._settings.key_cache_seconds, account)
+        self._cached[credential.name] = (asked_s + self._limits.key_cache_seconds, account)
         self._cached.move_to_end(credential.name)
-        if len(self._cached) > self._settings.key_cache_entries_max:
+        if len(self._cached) > self._limits.key_cache_entries_max:
             self._cached.popitem(last=False)
         return account

@@ -168,7 +168,7 @@ async def test_concurrent_first_uses_prepare_once() -> None:
 
 async def test_a_statement_is_given_up_after_its_time_whatever_attempts_are_left() -> None:
     driver = Driver()
-    settings = SETTINGS.model_copy(update={"answer_seconds_max": 0.01, "request_seconds_max": 60.0})
+    settings = SETTINGS.model_copy(update={"answer_seconds_max": 0.2, "request_seconds_max": 60.0})
     with pytest.raises(Retryable, match="TimeoutError"):
         await session(driver, settings).execute(QUERY)
     assert len(driver.sent) == 1
