@@ -14,7 +14,7 @@ import httpx2
 from openai import OpenAI
 from rich.console import Console
 
-from tests.conformance.schemathesis_run import Target, run
+from tests.conformance.schemathesis_run import Target, Wish, run
 from tests.support.full_stack import MODEL, full_stack
 from turnstream.local_stack.errors import StackError
 
@@ -32,7 +32,8 @@ def main() -> int:
     try:
         with _base_url(options, out) as (base_url, key):
             target = Target(base_url.removesuffix("/v1"), key, known_values(base_url, key))
-            outcome = asyncio.run(run(target, options.cases, options.minutes * 60, shown=True, seed=options.seed))
+            wish = Wish(options.cases, options.minutes * 60, seed=options.seed)
+            outcome = asyncio.run(run(target, wish, shown=True))
     except TimeoutError:
         out.print(f"not done within {options.minutes} minutes")
         return COULD_NOT_RUN
@@ -51,9 +52,17 @@ def known_values(base_url: str, key: str) -> dict[str, str]:
         made = client.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "Hello"}], store=True, max_completion_tokens=5
         )
-        known = {"model": MODEL, "model_id": MODEL, "completion_id": made.id}
-        conversation = (made.model_extra or {}).get("conversation_id")
-        return known | ({"conversation_id": conversation} if conversation else {})
+        response = client.responses.create(model=MODEL, input="Hello", max_output_tokens=16)
+        conversation = client.conversations.create(items=[{"role": "user", "content": "Hello"}])
+        item = next(iter(client.conversations.items.list(conversation.id)))
+        return {
+            "model": MODEL,
+            "model_id": MODEL,
+            "completion_id": made.id,
+            "response_id": response.id,
+            "conversation_id": conversation.id,
+            "item_id": item.id or "",
+        }
 
 
 def _options() -> argparse.Namespace:

@@ -39,16 +39,26 @@ class Outcome:
     output: str
 
 
-async def run(target: Target, cases: int, seconds_max: float, *, shown: bool, seed: int | None = None) -> Outcome:
-    """Send about ``cases`` requests or more; with ``shown`` the progress goes to the terminal.
+@dataclass(frozen=True)
+class Wish:
+    """How much to try: ``cases`` requests or more, within ``seconds_max``, in these of Schemathesis's phases."""
 
-    Raises TimeoutError when it takes longer than ``seconds_max``; the process is gone then.
+    cases: int
+    seconds_max: float
+    phases: str = "examples,coverage,fuzzing,stateful"
+    seed: int | None = None
+
+
+async def run(target: Target, wish: Wish, *, shown: bool) -> Outcome:
+    """Try an edge; with ``shown`` the progress goes to the terminal.
+
+    Raises TimeoutError when it takes longer than was wished; the process is gone then.
     """
-    examples = max(CASES_OF_AN_OPERATION_MIN, math.ceil(cases * SPARE / await _operations(target.url)))
+    examples = max(CASES_OF_AN_OPERATION_MIN, math.ceil(wish.cases * SPARE / await _operations(target.url)))
     with tempfile.TemporaryDirectory(prefix="turnstream-conformance-") as folder:
         report = Path(folder) / "report.json"
         process = await asyncio.create_subprocess_exec(
-            *_command(target, examples, report, seed),
+            *_command(target, examples, report, wish),
             cwd=folder,
             env={
                 **os.environ,
@@ -60,7 +70,7 @@ async def run(target: Target, cases: int, seconds_max: float, *, shown: bool, se
             stderr=None if shown else asyncio.subprocess.STDOUT,
         )
         try:
-            async with asyncio.timeout(seconds_max):
+            async with asyncio.timeout(wish.seconds_max):
                 printed, _ = await process.communicate()
         finally:
             if process.returncode is None:
@@ -75,7 +85,7 @@ async def _operations(url: str) -> int:
     return sum(len(methods) for methods in paths.values())
 
 
-def _command(target: Target, examples: int, report: Path, seed: int | None) -> tuple[str, ...]:
+def _command(target: Target, examples: int, report: Path, wish: Wish) -> tuple[str, ...]:
     return (
         *(sys.executable, "-m", "schemathesis.cli"),
         *("--config-file", str(HERE / "schemathesis.toml")),
@@ -84,7 +94,8 @@ def _command(target: Target, examples: int, report: Path, seed: int | None) -> t
         *("--max-examples", str(examples)),
         *("--continue-on-failure", "--generation-database", "none", "--warnings", "off"),
         *("--report", "json", "--report-json-path", str(report)),
-        *(() if seed is None else ("--seed", str(seed))),
+        *("--phases", wish.phases),
+        *(() if wish.seed is None else ("--seed", str(wish.seed))),
     )
 
 
