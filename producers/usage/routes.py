@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -98,7 +98,7 @@ def _add_costs(router: APIRouter, own: _Own, catalogue: Mapping[str, ModelCard])
         start_time: Seconds,
         *,
         end_time: MaybeSeconds = None,
-        bucket_width: Annotated[str, Query(pattern="^1d$")] = "1d",
+        bucket_width: Literal["1d"] = "1d",
         group_by: Groups = None,
         group_by_brackets: BracketGroups = None,
         api_key_ids: Names = None,

@@ -121,6 +121,9 @@ class Stages:
                 message_seq=self._message_seq,
                 submitted_at_ms=turn.submitted_at_ms,
                 limits=LIMITS,
+                api=turn.api,
+                request=turn.request,
+                choices=turn.generation.n,
             ),
             AttemptStarted(turn_id=turn.turn_id, attempt=1, owner="gpu"),
         )
