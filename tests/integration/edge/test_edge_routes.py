@@ -95,7 +95,7 @@ async def test_a_bad_page_is_400(query: dict[str, Any]) -> None:
 async def test_unknown_routes_and_methods_have_openais_shape() -> None:
     async with running_edge() as edge, http(edge) as client:
         assert error_of(await client.get("/v1/secrets")) == (404, "unknown_url")
-        assert error_of(await client.get("/v1/chat/completions")) == (405, "method_not_allowed")
+        assert error_of(await client.put("/v1/chat/completions")) == (405, "method_not_allowed")
     assert edge.metrics.counts["turnstream_http_requests_total", (("route", "unmatched"), ("status", "404"))] == 1
 
 
