@@ -61,6 +61,9 @@ class ModelCard(BaseModel):
         return self
 
 
+# TensorRT-LLM's models on Triton take no bias of single tokens.
+_TRITON: Final = tuple(feature for feature in ALL_FEATURES if feature != "logit_bias")
+
 DEFAULT_CATALOGUE: Final = (
     ModelCard(
         id="turnstream-fast",
@@ -68,6 +71,7 @@ DEFAULT_CATALOGUE: Final = (
         context_tokens=8_192,
         output_tokens_max=2_048,
         aliases=("fast",),
+        features=_TRITON,
         fallbacks=("turnstream-capable",),
         price=Price(input=0.10, cached_input=0.05, output=0.40),
     ),
@@ -77,6 +81,7 @@ DEFAULT_CATALOGUE: Final = (
         context_tokens=32_768,
         output_tokens_max=8_192,
         aliases=("capable",),
+        features=_TRITON,
         fallbacks=("turnstream-fast",),
         price=Price(input=1.00, cached_input=0.50, output=4.00),
     ),

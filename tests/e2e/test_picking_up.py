@@ -52,7 +52,7 @@ async def read_some(http: httpx2.AsyncClient, url: str, frames_max: int, **field
 
 
 async def resume(http: httpx2.AsyncClient, url: str, public_id: str, **query: str) -> httpx2.Response:
-    return await http.get(f"{url}{PATH}/{public_id}/stream", params=query)
+    return await http.get(f"{url}{PATH}/{public_id}/stream", params=query, headers={"accept": "text/event-stream"})
 
 
 async def test_another_edge_gives_the_rest_after_the_first_was_killed(turnstream: FullStack) -> None:

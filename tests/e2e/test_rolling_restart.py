@@ -27,6 +27,7 @@ BODY = {
     "stream": True,
     "messages": [{"role": "user", "content": f"[[demo tokens={TOKENS} gap_ms=20 first_ms=0]] Count."}],
 }
+EVENT_SOURCE = {"accept": "text/event-stream"}
 COME_BACK = "server_shutting_down"
 
 
@@ -70,7 +71,7 @@ class Reader:
             asked = self._http.stream("POST", url, json=BODY, headers={"idempotency-key": key})
         else:
             query = {} if place[1] is None else {"starting_after": place[1]}
-            asked = self._http.stream("GET", f"{url}/{place[0]}/stream", params=query)
+            asked = self._http.stream("GET", f"{url}/{place[0]}/stream", params=query, headers=EVENT_SOURCE)
         async with asked as response:
             if response.status_code != 200:
                 error = json.loads(await response.aread())["error"]

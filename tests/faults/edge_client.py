@@ -101,7 +101,8 @@ class EdgeClient:
         where = f"?starting_after={view.cursor}" if view.cursor else ""
         path = f"/chat/completions/{view.public_id}/stream{where}"
         said = {"cursor": view.cursor, "conversation_id": view.conversation_id}
-        return await self._answer(view, edge, Action.RESUME, said, ("GET", path, {}, b"", _TIMEOUT))
+        request = ("GET", path, {"accept": "text/event-stream"}, b"", _TIMEOUT)
+        return await self._answer(view, edge, Action.RESUME, said, request)
 
     async def cancel(self, view: View, edge: int) -> bool:
         """Ask to stop the turn; whether the edge agreed."""

@@ -49,7 +49,9 @@ async def ask(edge: EdgeWorld, **fields: object) -> httpx2.Response:
 
 async def resume(edge: EdgeWorld, public_id: str, user: str = KEY.text, **asked: str) -> httpx2.Response:
     last_event_id = asked.pop("last_event_id", None)
-    headers = {} if last_event_id is None else {"last-event-id": last_event_id}
+    headers = {"accept": "text/event-stream"}
+    if last_event_id is not None:
+        headers["last-event-id"] = last_event_id
     async with http(edge, user) as client:
         return await client.get(f"{PATH}/{public_id}/stream", params=asked, headers=headers)
 
