@@ -105,8 +105,8 @@ async def test_an_unknown_model_is_404() -> None:
 async def test_an_unsupported_parameter_is_400_by_name() -> None:
     async with running_edge() as edge, edge.client() as client:
         with pytest.raises(openai.BadRequestError) as caught:
-            await client.chat.completions.create(model=MODEL, messages=ASK, n=2)
-    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "n")
+            await client.chat.completions.create(model=MODEL, messages=ASK, modalities=["text", "audio"])
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "modalities")
 
 
 @pytest.mark.parametrize("body_bytes_max", [1000, 2_000_000])
