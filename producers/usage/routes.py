@@ -36,7 +36,7 @@ MaybeSeconds = Annotated[int | None, Query(ge=0, le=TIME_S_MAX, description="Uni
 Limit = Annotated[int | None, Query(ge=1, description="Buckets of a page.")]
 Groups = Annotated[list[GroupBy] | None, Query(description="Also spelled `group_by[]`.")]
 BracketGroups = Annotated[list[GroupBy] | None, Query(alias="group_by[]", include_in_schema=False)]
-Names = Annotated[list[str] | None, Query()]
+Names = Annotated[tuple[str, ...], Query()]
 ERRORS: Final = (400, 401, 503)
 
 
@@ -78,15 +78,15 @@ def _add_usage(router: APIRouter, own: _Own) -> None:
         bucket_width: Width = "1d",
         group_by: Groups = None,
         group_by_brackets: BracketGroups = None,
-        models: Names = None,
-        api_key_ids: Names = None,
-        user_ids: Names = None,
+        models: Names = (),
+        api_key_ids: Names = (),
+        user_ids: Names = (),
         limit: Limit = None,
         page: str | None = None,
     ) -> Response:
         buckets = _limit(limit, *BUCKETS[bucket_width])
         of = span(start_time, own.end_s(end_time, start_time), WIDTHS_S[bucket_width], buckets, page)
-        filters = Filters(tuple(models or ()), tuple(api_key_ids or ()), tuple(user_ids or ()))
+        filters = Filters(models, api_key_ids, user_ids)
         groups = (*(group_by or ()), *(group_by_brackets or ()))
         return JSONResponse(page_of(usage_buckets(await own.rows_of(request, of), of, filters, groups), of))
 
@@ -101,13 +101,13 @@ def _add_costs(router: APIRouter, own: _Own, catalogue: Mapping[str, ModelCard])
         bucket_width: Literal["1d"] = "1d",
         group_by: Groups = None,
         group_by_brackets: BracketGroups = None,
-        api_key_ids: Names = None,
+        api_key_ids: Names = (),
         limit: Limit = None,
         page: str | None = None,
     ) -> Response:
         del bucket_width
         of = span(start_time, own.end_s(end_time, start_time), S_PER_DAY, _limit(limit, *COST_BUCKETS), page)
-        filters = Filters(api_key_ids=tuple(api_key_ids or ()))
+        filters = Filters(api_key_ids=api_key_ids)
         groups = (*(group_by or ()), *(group_by_brackets or ()))
         return JSONResponse(page_of(cost_buckets(await own.rows_of(request, of), of, filters, groups, catalogue), of))
 
