@@ -46,18 +46,17 @@ class StoredCompletions:
         headers, wanted = request.headers, wanted_metadata(request.query_params)
         account = await self._ingest.callers.account(headers)
         found: list[StoredAnswer] = []
-        place, scanned = _place(after), 0
-        while len(found) <= limit and scanned < SCANNED_MAX:
+        place, scanned, more = _place(after), 0, True
+        while more and len(found) <= limit and scanned < SCANNED_MAX:
             turn_ids = await self._ports.stored.of_user(
                 (account.tenant_id, account.user_id), CHAT, place, limit + 1, newest_first=order == "desc"
             )
             read = await self._ports.stored.find_all(turn_ids)
             found += [stored for stored in read if _is_wanted(stored, model, wanted)]
-            if len(turn_ids) <= limit:
-                break
-            place, scanned = turn_ids[-1], scanned + len(turn_ids)
+            more = len(turn_ids) > limit
+            place, scanned = (turn_ids[-1] if turn_ids else place), scanned + len(turn_ids)
         objects = [json.loads(self._ports.answerer.show(stored)) for stored in found[:limit]]
-        return listed(objects, has_more=len(found) > limit)
+        return listed(objects, has_more=more or len(found) > limit)
 
     async def set_metadata(self, request: Request, completion_id: str) -> bytes:
         """Replace the metadata; the completion with it, as JSON."""

@@ -49,8 +49,20 @@ class TurnFinder:
 
     async def stored(self, account: Account, api: Api, turn_id: str) -> StoredAnswer:
         """The ended turn in the store. Raises RequestRefused (404), Retryable."""
+        stored = await self.find_stored(account, api, turn_id)
+        if stored is None:
+            raise RequestRefused(not_found(api))
+        return stored
+
+    async def find_stored(self, account: Account, api: Api, turn_id: str) -> StoredAnswer | None:
+        """The same; None when the store does not have it, and perhaps the log does.
+
+        Raises RequestRefused (404) when it is not this user's, or its conversation was deleted; Retryable.
+        """
         stored = await self._ports.stored.find(turn_id)
-        if stored is None or not owns(account, stored) or await self._deleted(turn_id, stored.conversation_id):
+        if stored is None:
+            return None
+        if not owns(account, stored) or await self._deleted(turn_id, stored.conversation_id):
             raise RequestRefused(not_found(api))
         return stored
 

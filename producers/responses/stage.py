@@ -17,6 +17,7 @@ from schemas.accounts import Account
 from schemas.errors import ErrorBody, ErrorType, Refusal, invalid_request
 from schemas.events import Api
 from schemas.ports import StoredAnswer
+from schemas.tokens import Cleared
 
 API: Final[Api] = "responses"
 
@@ -44,7 +45,9 @@ class Responses:
         """The response as it stands, as JSON."""
         account = await self._ingest.callers.account(headers)
         stored = await self._stored(account, response_id)
-        return self._ports.answerer.show(stored) if stored else await self._running(account, response_id)
+        if stored is not None:
+            return self._ports.answerer.show(stored)
+        return self._ports.answerer.show_running(await self._running(account, response_id), "in_progress")
 
     async def cancel(self, headers: Headers, response_id: str) -> bytes:
         """End the response, unless it has ended; then it is as it ended."""
@@ -52,9 +55,10 @@ class Responses:
         stored = await self._stored(account, response_id)
         if stored is not None:
             return self._ports.answerer.show(stored)
-        shown = await self._running(account, response_id, "cancelled")
-        await self._ingest.cancel(account, API, response_id)
-        return shown
+        cleared = await self._running(account, response_id)
+        cancelled = await self._ingest.cancel(account, API, response_id)
+        # If it has just ended otherwise, the store will have it in a moment.
+        return self._ports.answerer.show_running(cleared, "cancelled" if cancelled else "in_progress")
 
     async def delete(self, headers: Headers, response_id: str) -> dict[str, Any]:
         """Delete the response. Its messages stay with their conversation."""
@@ -88,17 +92,14 @@ class Responses:
         return stored
 
     async def _stored(self, account: Account, response_id: str) -> StoredAnswer | None:
-        turn_id = self._ingest.finder.turn_id(API, response_id)
-        stored = await self._ports.stored.find(turn_id)
-        if stored is not None and (stored.tenant_id, stored.user_id) != (account.tenant_id, account.user_id):
-            raise RequestRefused(not_found(API))
-        return stored
+        finder = self._ingest.finder
+        return await finder.find_stored(account, API, finder.turn_id(API, response_id))
 
-    async def _running(self, account: Account, response_id: str, status: str = "in_progress") -> bytes:
+    async def _running(self, account: Account, response_id: str) -> Cleared:
         cleared = await self._ingest.finder.running(account, API, ids.parse_response_id(response_id))
         if cleared is None or not cleared.stored:
             raise RequestRefused(not_found(API))
-        return self._ports.answerer.show_running(cleared, status)
+        return cleared
 
 
 def _previous_not_found() -> Refusal:
