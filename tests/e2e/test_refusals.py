@@ -103,7 +103,7 @@ async def test_a_body_over_the_limit_is_413(client: AsyncOpenAI) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/chat/completions", 405, "method_not_allowed"),
+        ("PUT", "/chat/completions", 405, "method_not_allowed"),
         ("DELETE", "/models", 405, "method_not_allowed"),
         ("POST", "/completions", 404, "unknown_url"),
         ("GET", "/models/", 404, "unknown_url"),
