@@ -25,7 +25,7 @@ from schemas import ids
 from schemas.accounts import Account, Credential
 from schemas.cursors import cursor_key
 from schemas.events import Api
-from schemas.tokens import Cancelled, Cleared
+from schemas.tokens import Cancelled, Cleared, Terminal
 
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
 _REQUEST_ID: Final = "x-request-id"
@@ -86,6 +86,11 @@ class Ingest:
         if state.terminal is None:
             await self._ports.canceller.cancel(turn_id, "client")
         return state.terminal is None or isinstance(state.terminal, Cancelled)
+
+    async def terminal(self, turn_id: str) -> Terminal | None:
+        """How a turn has ended by the log, or None. Raises Retryable."""
+        state = self._ports.states.state(turn_id) or await self._ports.lookup.find(turn_id)
+        return state.terminal
 
     async def store(self, request: TurnRequest, headers: Headers, seconds_max: float) -> Cleared:
         """A turn that wants no answer, until the history shows it: its clearance says where."""

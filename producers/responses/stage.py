@@ -17,7 +17,7 @@ from schemas.accounts import Account
 from schemas.errors import ErrorBody, ErrorType, Refusal, invalid_request
 from schemas.events import Api
 from schemas.ports import StoredAnswer
-from schemas.tokens import Cleared
+from schemas.tokens import Cancelled, Cleared
 
 API: Final[Api] = "responses"
 
@@ -47,7 +47,11 @@ class Responses:
         stored = await self._stored(account, response_id)
         if stored is not None:
             return self._ports.answerer.show(stored)
-        return self._ports.answerer.show_running(await self._running(account, response_id), "in_progress")
+        cleared = await self._running(account, response_id)
+        # Whoever cancelled it reads that it is, before the store knows.
+        ended = await self._ingest.terminal(cleared.turn_id)
+        status = "cancelled" if isinstance(ended, Cancelled) else "in_progress"
+        return self._ports.answerer.show_running(cleared, status)
 
     async def cancel(self, headers: Headers, response_id: str) -> bytes:
         """End the response, unless it has ended; then it is as it ended."""

@@ -98,6 +98,7 @@ async def test_a_response_can_be_stopped(turnstream: FullStack) -> None:
         made = await client.responses.create(model=MODEL, input=LONG, background=True)
         stopped = await client.responses.cancel(made.id)
         assert stopped.status == "cancelled"
+        assert (await client.responses.retrieve(made.id)).status == "cancelled"
         assert (await ended(client, made.id)).status == "cancelled"
         assert (await client.responses.cancel(made.id)).status == "cancelled"
 
