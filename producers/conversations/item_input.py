@@ -39,42 +39,43 @@ Text = Annotated[
 ]
 
 
-class MessageItem(BaseModel):
-    """A message. An ``id`` of another conversation is accepted and means nothing here."""
+class GivenOut(BaseModel):
+    """What an item has that was given out before: it may come back with it, and it means nothing here."""
 
     model_config = _STRICT
+
+    id: str | None = None
+    status: Status | None = None
+    turn_id: str | None = None
+    parent_id: str | None = None
+    created_at: int | None = None
+
+
+class MessageItem(GivenOut):
+    """A message."""
 
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
     content: Text
-    id: str | None = None
-    status: Status | None = None
+    name: str | None = Field(default=None, max_length=NAME_CHARS_MAX)
     phase: str | None = None
 
 
-class FunctionCallItem(BaseModel):
+class FunctionCallItem(GivenOut):
     """A call that an assistant wanted."""
-
-    model_config = _STRICT
 
     type: Literal["function_call"]
     call_id: str = Field(min_length=1, max_length=CALL_ID_CHARS_MAX)
     name: str = Field(min_length=1, max_length=NAME_CHARS_MAX)
     arguments: str
-    id: str | None = None
-    status: Status | None = None
 
 
-class FunctionCallOutputItem(BaseModel):
+class FunctionCallOutputItem(GivenOut):
     """What a called function said."""
-
-    model_config = _STRICT
 
     type: Literal["function_call_output"]
     call_id: str = Field(min_length=1, max_length=CALL_ID_CHARS_MAX)
     output: Text
-    id: str | None = None
-    status: Status | None = None
 
 
 def _item_kind(item: Any) -> str:
@@ -109,7 +110,7 @@ def messages_of(items: tuple[Item, ...]) -> tuple[Message, ...]:
 def _message_of(item: Item) -> Message:
     match item:
         case MessageItem():
-            return Message(role=Role(item.role), content=Content(_text_of(item.content)))
+            return Message(role=Role(item.role), content=Content(_text_of(item.content)), name=item.name)
         case FunctionCallItem():
             call = ToolCall(id=item.call_id, name=item.name, arguments=Content(item.arguments))
             return Message(role=Role.ASSISTANT, content=Content(""), tool_calls=(call,))

@@ -145,7 +145,7 @@ async def test_contexts_expire(redis_socket: Path) -> None:
 @pytest.mark.integration
 async def test_a_context_above_the_limit_is_not_kept(redis_socket: Path) -> None:
     async with flushed_redis(redis_socket) as client:
-        contexts = RedisContexts(client, SETTINGS.model_copy(update={"context_bytes_max": 200}))
+        contexts = RedisContexts(client, SETTINGS.model_copy(update={"context_bytes_max": 300}))
         token = await contexts.begin_rebuild([ONE, TWO])
         await contexts.finish_rebuild(token, {ONE: [stored(10, user("x" * 300))], TWO: [QUESTION]})
         assert await contexts.read([ONE, TWO]) == {TWO: [QUESTION]}

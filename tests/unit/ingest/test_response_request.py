@@ -1,18 +1,22 @@
 """A request for a response: every parameter judged by name, items as messages, and what is shown again."""
 
 import json
+from dataclasses import replace
 from typing import Any, get_type_hints
 
 import pytest
 from openai.types.responses import Response
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
+from producers.conversations.items import items_of
 from producers.http.refused import RequestRefused
 from producers.ingest.turn_request import TurnRequest
 from producers.responses.parameters import HARMLESS_VALUES
 from producers.responses.request import ResponseRequest, parse_request, turn_request
+from schemas.content import Content
 from schemas.errors import Refusal
-from schemas.messages import Role
+from schemas.messages import Message, Role, ToolCall
+from schemas.ports import StoredMessage
 
 SECRET = "the-user-wrote-this"  # noqa: S105
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
@@ -66,6 +70,19 @@ def test_items_become_messages() -> None:
     assert [message.role for message in messages] == [Role.DEVELOPER, Role.USER, Role.ASSISTANT, Role.TOOL]
     assert [call.id for call in messages[2].tool_calls] == ["call_1", "call_2"]
     assert messages[3].tool_call_id == "call_1"
+
+
+def test_an_item_of_a_conversation_may_go_in_again() -> None:
+    message = StoredMessage(
+        7, "t", Message(role=Role.USER, content=Content("Hi"), name="ada"), complete=True, created_at_ms=1_000
+    )
+    call = ToolCall(id="call_1", name="weather", arguments=Content("{}"))
+    calling = replace(message, message=Message(role=Role.ASSISTANT, content=Content("I look."), tool_calls=(call,)))
+    told = replace(message, message=Message(role=Role.TOOL, content=Content("Rain"), tool_call_id="call_1"))
+    items = [item for stored in (message, calling, told) for item in items_of(stored, 3)]
+    again = read(input=items).messages
+    assert again[0] == message.message
+    assert [one.role for one in again] == [Role.USER, Role.ASSISTANT, Role.ASSISTANT, Role.TOOL]
 
 
 def test_what_came_out_may_go_in_again() -> None:

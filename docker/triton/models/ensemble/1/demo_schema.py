@@ -186,6 +186,11 @@ def _number(schema: Mapping[str, Any], said: Said, *, whole: bool) -> float:
     step = schema.get("multipleOf")
     if isinstance(step, int | float) and step > 0:
         number = round(number / step) * step
+        # Rounded away from a bound, it comes back by one step.
+        if high is not None and number > high:
+            number -= step
+        elif low is not None and number < low:
+            number += step
     return int(number) if whole or float(number).is_integer() else number
 
 
