@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from starlette.types import Message
 
 from consumers.sse.core import SseSettings
@@ -140,17 +141,22 @@ async def test_text_before_the_clearance_is_not_lost() -> None:
     assert b'"content":"early"' in client.body
 
 
-async def test_a_turn_past_its_deadline_ends_with_an_error() -> None:
+async def test_a_turn_past_its_deadline_is_504() -> None:
     edge, client = Edge(SSE.model_copy(update={"deadline_grace_seconds": 0})), Client()
     async with edge.answering(edge.turn(seconds=0), client) as stages:
         stages.clear()
     assert client.status == 504
 
-    client = Client()
-    edge = Edge(SSE.model_copy(update={"deadline_grace_seconds": 0.1}))
+
+async def test_an_answer_that_has_begun_ends_with_an_error_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    edge, client = Edge(SSE.model_copy(update={"deadline_grace_seconds": 1000.0})), Client()
+    loop = asyncio.get_running_loop()
+    now_s = loop.time
     async with edge.answering(edge.turn(seconds=0), client) as stages:
         stages.clear()
         stages.say("x")
+        await until(lambda: b'"content":"x"' in client.body)
+        monkeypatch.setattr(loop, "time", lambda: now_s() + 1000)
     assert (client.status, client.ended) == (200, True)
     assert b'"turn_timeout"' in client.body
     assert b"[DONE]" not in client.body
@@ -166,7 +172,7 @@ async def test_an_answer_too_long_to_hold_is_500() -> None:
 
 
 async def test_an_abandoned_turn_that_ends_in_its_grace_is_not_cancelled() -> None:
-    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 0.05})), Client()
+    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 60.0})), Client()
     async with edge.answering(edge.turn(), client) as stages:
         stages.clear()
         client.leaves.set()
