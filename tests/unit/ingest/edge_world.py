@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+import pytest
 from openai import AsyncOpenAI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -262,6 +263,13 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition that other tasks bring about; the test's own time limit bounds it."""
     while not condition():  # noqa: ASYNC110 - any task of the edge may bring it about, none tells us
         await asyncio.sleep(0.005)
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let the event loop's clock run ahead: whatever waits until then goes on at once."""
+    loop = asyncio.get_running_loop()
+    now_s = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now_s() + seconds)
 
 
 # One probe at the start: a later one could take the failure that a test has prepared for its own append.

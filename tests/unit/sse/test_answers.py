@@ -15,7 +15,7 @@ from schemas.events import Turn
 from schemas.ports import AnswerForm, Outgoing
 from schemas.topics import TOKENS, TURNS_CANCELLED
 from tests.support.memory_log import MemoryLog, MemoryProducer
-from tests.unit.ingest.edge_world import HOME, SSE, FakeMetrics, Stages, live_turns, make_answers, until
+from tests.unit.ingest.edge_world import HOME, SSE, FakeMetrics, Stages, live_turns, make_answers, pass_time, until
 
 NOW_MS = 1_700_000_000_000
 
@@ -150,13 +150,11 @@ async def test_a_turn_past_its_deadline_is_504() -> None:
 
 async def test_an_answer_that_has_begun_ends_with_an_error_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     edge, client = Edge(SSE.model_copy(update={"deadline_grace_seconds": 1000.0})), Client()
-    loop = asyncio.get_running_loop()
-    now_s = loop.time
     async with edge.answering(edge.turn(seconds=0), client) as stages:
         stages.clear()
         stages.say("x")
         await until(lambda: b'"content":"x"' in client.body)
-        monkeypatch.setattr(loop, "time", lambda: now_s() + 1000)
+        pass_time(monkeypatch, 1000)
     assert (client.status, client.ended) == (200, True)
     assert b'"turn_timeout"' in client.body
     assert b"[DONE]" not in client.body
@@ -171,12 +169,15 @@ async def test_an_answer_too_long_to_hold_is_500() -> None:
     assert b"answer_too_long" in client.body
 
 
-async def test_an_abandoned_turn_that_ends_in_its_grace_is_not_cancelled() -> None:
-    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 60.0})), Client()
+async def test_an_abandoned_turn_that_ends_in_its_grace_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 1000.0})), Client()
     async with edge.answering(edge.turn(), client) as stages:
         stages.clear()
         client.leaves.set()
+        await until(lambda: not edge.turns.followed(stages.turn.turn_id))
         stages.finish()
+        await until(lambda: (state := edge.turns.state(stages.turn.turn_id)) is not None and state.terminal is not None)
+        pass_time(monkeypatch, 1000)
     assert edge.log.records(TURNS_CANCELLED.name) == []
 
 
