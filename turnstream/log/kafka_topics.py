@@ -51,7 +51,7 @@ class TopicState:
 
 async def describe_topics(settings: KafkaSettings, plans: Sequence[TopicPlan]) -> tuple[TopicState, ...]:
     """The state of every planned topic, in the order of ``plans``. Raises Retryable after ``admin_seconds_max``."""
-    async with _admin(settings) as admin:
+    async with open_admin(settings) as admin:
         partitions = await _partitions(settings, admin)
         existing = [plan.name for plan in plans if plan.name in partitions]
         configs = await _configs(settings, admin, existing)
@@ -70,7 +70,7 @@ async def create_topics(settings: KafkaSettings, plans: Sequence[TopicPlan]) -> 
     _refuse_different(states)
     missing = [state.plan for state in states if state.condition is TopicCondition.MISSING]
     if missing:
-        async with _admin(settings) as admin:
+        async with open_admin(settings) as admin:
             await _create(settings, admin, missing)
             await _settle(settings, admin, missing)
     return tuple(plan.name for plan in missing)
@@ -97,7 +97,8 @@ def _refuse_different(states: Sequence[TopicState]) -> None:
 
 
 @asynccontextmanager
-async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
+async def open_admin(settings: KafkaSettings) -> AsyncIterator[Any]:
+    """An admin client, connected. Raises Retryable after ``start_seconds_max``."""
     admin = AIOKafkaAdminClient(
         bootstrap_servers=settings.bootstrap_servers,
         client_id=settings.client_id,
