@@ -50,6 +50,9 @@ class Turn(Event):
         description="An offset in the turn's tokens partition that lies before every record of the turn.",
     )
     end_user: str | None = Field(default=None, max_length=256, description="The client's own user label.")
+    origin: str | None = Field(
+        default=None, pattern="^[0-9a-f]{16}$", description="A keyed hash of the client's address, never the address."
+    )
     generation: Generation = Field(default=PLAIN, exclude_if=is_plain)
     api: Api = Field(default=CHAT, exclude_if=is_chat, description="In which API's terms the client speaks.")
     request: Content | None = Field(
@@ -231,6 +234,14 @@ class UsageRecorded(Event):
     pool: str
     usage: Usage
     finish_reason: FinishReason
+    decision: Decision = Field(default=Decision.ALLOWED, description="Moderation's verdict on the turn.")
+    cost_nano_usd: int = Field(
+        default=0,
+        ge=0,
+        description="The price of the tokens in billionths of a US dollar; whole, so that sums are exact.",
+    )
+    region: str = Field(default="local", description="Where the answer was made.")
+    origin: str | None = Field(default=None, description="``turn.origin``.")
     attempt: int = Field(ge=0, description="0 without tokens: it was refused after its admission.")
     ttft_ms: int | None = Field(default=None, ge=0, description="From submission to the first token on the log.")
     duration_ms: int = Field(ge=0, description="From submission to the terminal event.")
@@ -244,16 +255,19 @@ class UsageRecorded(Event):
 
 
 class UsageRolledUp(Event):
-    """``usage.rollups.v1``: usage per user, model and minute. The last record of a key wins."""
+    """``usage.rollups.v1``: usage per user, model and minute or hour. The last record of a key wins."""
 
     tenant_id: str
     user_id: str
     model: str
+    window: Literal["minute", "hour"] = "minute"
     window_start_ms: int
     window_end_ms: int
     turns: int = Field(ge=0)
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+    cost_nano_usd: int = Field(default=0, ge=0)
 
 
 class TurnCancelled(Event):
@@ -264,29 +278,3 @@ class TurnCancelled(Event):
 
     turn_id: str
     reason: Literal["client", "abandoned"]
-
-
-class LimitWindow(Event):
-    """One quota as a reservation found and left it: ``used`` of ``limit`` units, whole again after ``reset_ms``."""
-
-    scope: Literal["user", "tenant", "key"]
-    kind: Literal["requests", "tokens", "concurrent_turns"]
-    period: Literal["minute", "day"] | None = None
-    limit: int = Field(ge=0)
-    used: int = Field(ge=0)
-    reset_ms: int = Field(default=0, ge=0)
-
-
-class LimitLedgered(Event):
-    """``limits.ledger.v1``: what the limiter did for a turn, so that every 429 can be explained."""
-
-    turn_id: str
-    tenant_id: str
-    user_id: str
-    key_id: str
-    plan: str
-    entry: Literal["reserved", "refused", "settled", "released"]
-    tokens: int = Field(ge=0, description="Asked for, or used when settled.")
-    windows: tuple[LimitWindow, ...] = Field(default=(), description="The quotas after the entry.")
-    refused_by: LimitWindow | None = Field(default=None, description="The quota that had no room.")
-    ledgered_at_ms: int = Field(ge=0)

@@ -10,7 +10,10 @@ SCHEMA: Final = "schema"
 TRACEPARENT: Final = "traceparent"
 ATTEMPT: Final = "attempt"
 TENANT: Final = "tenant"
+# The id of a shadow run: such a record is never billed, stored or shown to a user.
 REPLAY: Final = "replay"
+# The place of the dead letter from which a record was driven again; it is as live as any other.
+REDRIVE: Final = "redrive"
 CARRIED: Final = "carried"
 # On dead letters: where the record came from and why it is here.
 DLQ_TOPIC: Final = "dlq-topic"

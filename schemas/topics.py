@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from schemas import accounts, events, tokens
+from schemas import abuse, accounts, events, limits, operations, tokens
 from schemas.event import Event
 
 MAX_RECORD_BYTES: Final = 1_000_000
@@ -35,6 +35,7 @@ class Key(StrEnum):
     TURN = "turn_id"
     USER = "user_id"
     SUBJECT = "subject_id"
+    ABUSER = "tenant_id|user_id"
     ROLLUP = "tenant_id|user_id|model|window_start_ms"
 
 
@@ -138,7 +139,7 @@ USAGE_EVENTS: Final = Topic(
     partitions=16,
     retention_hours=30 * 24,
     producer="inference, prompt, moderation",
-    groups=("turnstream.rate_limit_settle", "turnstream.windows", "turnstream.usage_sink"),
+    groups=("turnstream.rate_limit_settle", "turnstream.windows", "turnstream.usage_rows", "turnstream.usage_sink"),
     summary="Tokens, times and outcome of each turn; deduplicate by turn_id.",
 )
 USAGE_ROLLUPS: Final = Topic(
@@ -155,7 +156,7 @@ USAGE_ROLLUPS: Final = Topic(
 )
 LIMITS_LEDGER: Final = Topic(
     name="limits.ledger.v1",
-    event=events.LimitLedgered,
+    event=limits.LimitLedgered,
     key=Key.USER,
     partitions=16,
     retention_hours=7 * 24,
@@ -172,6 +173,29 @@ ACCOUNT_CHANGES: Final = Topic(
     producer="edge",
     groups=(),
     summary="A key, a session or a user changed: forget what is cached. Read from its end, without a group.",
+    dead_letters=False,
+)
+ABUSE_SIGNALS: Final = Topic(
+    name="abuse.signals.v1",
+    event=abuse.AbuseSignalled,
+    key=Key.ABUSER,
+    partitions=16,
+    retention_hours=30 * 24,
+    producer="windows, operators",
+    groups=(),
+    summary="The rung of the ladder on which a user stands. Read from its beginning by every auth process.",
+    cleanup=Cleanup.COMPACT,
+    dead_letters=False,
+)
+OPERATIONS_AUDIT: Final = Topic(
+    name="operations.audit.v1",
+    event=operations.OperatorActed,
+    key=Key.SUBJECT,
+    partitions=1,
+    retention_hours=365 * 24,
+    producer="operators",
+    groups=(),
+    summary="What operators did: to what, why and with which outcome.",
     dead_letters=False,
 )
 
@@ -204,6 +228,8 @@ ALL_TOPICS: Final = (
     USAGE_ROLLUPS,
     LIMITS_LEDGER,
     ACCOUNT_CHANGES,
+    ABUSE_SIGNALS,
+    OPERATIONS_AUDIT,
 )
 BY_NAME: Final = {topic.name: topic for topic in ALL_TOPICS}
 

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from schemas.accounts import Account, Credential
 from schemas.content import Content
-from schemas.events import CHAT, Api, FinishReason, LimitWindow, Usage
+from schemas.events import CHAT, Api, FinishReason, Usage
 from schemas.generation import TokenLogprob, ToolCallDelta
+from schemas.limits import LimitWindow
 from schemas.messages import Message
 
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.accounts import Account
 from schemas.errors import ErrorBody, ErrorType, Refusal
-from schemas.events import LimitWindow, TurnAdmitted, TurnAuthorized, UsageRecorded
+from schemas.events import TurnAdmitted, TurnAuthorized, UsageRecorded
+from schemas.limits import LimitWindow
 from schemas.plans import Plan
 from schemas.ports import Emit, Grant
 from schemas.topics import TURNS_ADMITTED

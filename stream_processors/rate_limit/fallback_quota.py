@@ -7,7 +7,7 @@ import structlog
 
 from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import LimitWindow
+from schemas.limits import LimitWindow
 from schemas.ports import Grant, Metrics, Quota, Reservation
 from stream_processors.breaker import Breaker
 from stream_processors.rate_limit.core import Plans, RateLimitSettings

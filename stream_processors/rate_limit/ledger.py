@@ -1,7 +1,8 @@
 """What the limiter did, as events: the reason of every 429 is on the log. Pure."""
 
 from schemas.accounts import Account
-from schemas.events import LimitLedgered, LimitWindow, TurnAuthorized, UsageRecorded
+from schemas.events import TurnAuthorized, UsageRecorded
+from schemas.limits import LimitLedgered, LimitWindow
 from schemas.ports import Emit, Grant, Lost
 from schemas.topics import LIMITS_LEDGER
 

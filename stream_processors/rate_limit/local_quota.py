@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from schemas.events import LimitWindow
+from schemas.limits import LimitWindow
 from schemas.plans import plan_of
 from schemas.ports import Grant, Reservation
 from stream_processors.rate_limit.core import Plans, RateLimitSettings

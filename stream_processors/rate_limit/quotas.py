@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from schemas.accounts import Account
-from schemas.events import LimitWindow, RateLimits
+from schemas.events import RateLimits
+from schemas.limits import LimitWindow
 from schemas.plans import Plan
 
 Scope = Literal["user", "tenant", "key"]

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from schemas import redis_keys
 from schemas.accounts import Account
-from schemas.events import LimitWindow
+from schemas.limits import LimitWindow
 from schemas.plans import Plan, plan_of
 from schemas.ports import Grant, Lost, Reservation
 from stream_processors.rate_limit.core import Plans, RateLimitSettings

@@ -6,7 +6,8 @@ from typing import Any, Final
 import structlog
 
 from schemas.errors import Refusal, Retryable
-from schemas.events import LimitWindow, TurnAuthorized, UsageRecorded
+from schemas.events import TurnAuthorized, UsageRecorded
+from schemas.limits import LimitWindow
 from schemas.plans import plan_of
 from schemas.ports import Emit, Grant, Metrics, Outcome, Quota, Received, Reservation
 from stream_processors.outcomes import count_refusals, decide_each, refuse

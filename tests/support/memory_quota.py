@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from schemas.accounts import Account
 from schemas.errors import Retryable
-from schemas.events import LimitWindow
+from schemas.limits import LimitWindow
 from schemas.plans import DEFAULT_PLANS, Plan, plan_of
 from schemas.ports import Grant, Lost, Reservation
 from stream_processors.rate_limit.core import RateLimitSettings

@@ -22,7 +22,8 @@ RECORD_HEADERS: Final = (
     HeaderField(headers.ATTEMPT, "How often the record was given to its stage before."),
     HeaderField(headers.TENANT, "Tenant of the turn, on requests for inference: tenants are served in fair shares."),
     HeaderField(headers.CARRIED, "Present when the stage that reads the topic had the event already, in one process."),
-    HeaderField(headers.REPLAY, "Present on replayed records: never billed, never shown to a user."),
+    HeaderField(headers.REPLAY, "Id of the shadow run that wrote the record: never billed, stored or shown to a user."),
+    HeaderField(headers.REDRIVE, "Place of the dead letter from which the record was driven again; it is live."),
 )
 DEAD_LETTER_HEADERS: Final = (
     HeaderField(headers.DLQ_TOPIC, "Topic that the record came from.", always=True),

@@ -3,6 +3,7 @@
 from schemas import events, tokens
 from schemas.errors import Refusal
 from schemas.event import Event
+from schemas.limits import LimitLedgered, LimitWindow
 from schemas.messages import Message
 
 
@@ -13,14 +14,14 @@ def event_words(event: Event) -> str:
     if isinstance(event, events.UsageRecorded):
         first = "no token" if event.ttft_ms is None else f"first token {event.ttft_ms} ms"
         return f"{_usage(event.usage)}, {first}, {event.finish_reason.value}"
-    if isinstance(event, events.LimitLedgered):
+    if isinstance(event, LimitLedgered):
         return f"{event.entry} {event.tokens} tokens{_no_room(event.refused_by)}"
     if isinstance(event, events.TurnCancelled):
         return f"stop generating: {event.reason}"
     return _answer_words(event) or _turn_words(event)
 
 
-def _no_room(window: events.LimitWindow | None) -> str:
+def _no_room(window: LimitWindow | None) -> str:
     if window is None:
         return ""
     period = f" per {window.period}" if window.period else ""

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.events import LimitLedgered, LimitWindow
+from schemas.limits import LimitLedgered, LimitWindow
 from schemas.ports import Record
 from schemas.tokens import Refused
 from turnstream.trace.reading import read_turn

@@ -18,7 +18,7 @@ from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
 from turnstream.wiring.redis_client import open_redis
 from turnstream.wiring.topics import require_all_topics
-from turnstream.wiring.usage_sink import start_usage_sink
+from turnstream.wiring.usage_rows import start_usage_rows
 
 STAGE: Final = "cassandra_sink"
 
@@ -55,6 +55,6 @@ async def run_cassandra_sink(process: Process) -> None:
         )
         require_loop(process, STAGE, member)
         async with asyncio.TaskGroup() as tasks:
-            await start_usage_sink(process, tasks, open_ports, cql, producer)
+            await start_usage_rows(process, tasks, open_ports, cql, producer)
             tasks.create_task(run_repayments(sink, settings.sink, process.stop))
             tasks.create_task(run_sink(work, process.stop))

@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.accounts import KeyLimits
-from schemas.events import LimitWindow
+from schemas.limits import LimitWindow
 from tests.contract.quota.test_quota_contract import ANN, BOB, Subject, redis_socket, subject
 from tests.support.turn_events import turn_id
 

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ErrorType, Refusal
-from schemas.events import FinishReason, LimitLedgered, LimitWindow, RateLimits, TurnAdmitted, Usage, UsageRecorded
+from schemas.events import FinishReason, RateLimits, TurnAdmitted, Usage, UsageRecorded
+from schemas.limits import LimitLedgered, LimitWindow
 from schemas.plans import Plan
 from schemas.ports import Grant, Lost
 from schemas.tokens import Refused

@@ -8,7 +8,7 @@ import pytest
 from schemas import serde
 from schemas.errors import Refusal, model_not_found, unavailable
 from schemas.event import Event
-from schemas.events import LimitLedgered, LimitWindow
+from schemas.limits import LimitLedgered, LimitWindow
 from schemas.ports import Record
 from schemas.tokens import Refused
 from schemas.topics import LIMITS_LEDGER, TOKENS, TURNS_SUBMITTED, Topic

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from consumers.usage_sink.core import row_of
-from consumers.usage_sink.stage import StoreUsage
+from consumers.usage_rows.core import row_of
+from consumers.usage_rows.stage import StoreUsage
 from producers.http.refused import RequestRefused
 from producers.usage.core import S_PER_DAY, Filters, cost_buckets, page_of, span, usage_buckets
 from schemas.events import Usage

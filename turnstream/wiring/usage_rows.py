@@ -1,10 +1,10 @@
-"""The usage sink beside the sink of answers: one more group in the same process."""
+"""The writer of usage rows beside the sink of answers: one more group in the same process."""
 
 import asyncio
 from contextlib import AsyncExitStack
 
 from consumers.loop import run_batches
-from consumers.usage_sink.stage import STAGE, StoreUsage
+from consumers.usage_rows.stage import STAGE, StoreUsage
 from consumers.work import BatchWork
 from schemas.ports import Cql, Producer
 from schemas.topics import USAGE_EVENTS
@@ -14,7 +14,7 @@ from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
 
 
-async def start_usage_sink(
+async def start_usage_rows(
     process: Process, tasks: asyncio.TaskGroup, open_ports: AsyncExitStack, cql: Cql, producer: Producer
 ) -> None:
     """Begin to store usage in ``tasks``; the membership ends with ``open_ports``."""

@@ -1,12 +1,12 @@
-"""The usage sink: every usage event becomes a row, before its offset is committed."""
+"""Usage rows: every usage event becomes a row, before its offset is committed."""
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from consumers.usage_sink.core import row_of
+from consumers.usage_rows.core import row_of
 from schemas.ports import Outcome, Received, UsageRows
 
-STAGE: Final = "usage_sink"
+STAGE: Final = "usage_rows"
 
 
 class StoreUsage:
