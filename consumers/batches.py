@@ -8,7 +8,7 @@ import structlog
 
 from consumers.dead_letter import explain
 from consumers.intake import Intake
-from consumers.records import next_positions, outgoing, receive_all, to_process
+from consumers.records import live, next_positions, outgoing, receive_all, to_process
 from consumers.work import BatchWork
 from schemas.errors import Fatal, Malformed, Retryable
 from schemas.ports import Outcome, Outgoing, Received, Record, TopicPartition
@@ -43,11 +43,7 @@ class BatchLoop:
     async def _step(self, records: Sequence[Record]) -> None:
         work = self._work
         started_s = work.environment.monotonic_s()
-        given, records = len(records), to_process(records)
-        if given > len(records):
-            work.metrics.count(
-                "turnstream_records_total", given - len(records), stage=work.stage, outcome="carried_before"
-            )
+        records = self._to_process(records)
         if not records:
             return
         decoded = receive_all(work.source, records)
@@ -64,6 +60,19 @@ class BatchLoop:
         for record, cause in poison:
             await self._intake.bury(record, cause)
         self._measure(len(records), len(poison), work.environment.monotonic_s() - started_s)
+
+    def _to_process(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Without what has no business here: replays, and what was carried through this stage before."""
+        genuine = live(records)
+        new = to_process(genuine)
+        for outcome, passed_over in (
+            ("replayed", len(records) - len(genuine)),
+            ("carried_before", len(genuine) - len(new)),
+        ):
+            if passed_over:
+                metrics, stage = self._work.metrics, self._work.stage
+                metrics.count("turnstream_records_total", passed_over, stage=stage, outcome=outcome)
+        return new
 
     async def _outcomes(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
         if not batch:

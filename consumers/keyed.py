@@ -14,6 +14,7 @@ from consumers.records import receive
 from consumers.retry import RetryPolicy
 from consumers.work import KeyedWork
 from schemas.errors import Fatal, Retryable
+from schemas.headers import is_replayed
 from schemas.ports import Record, TopicPartition
 
 log = structlog.get_logger()
@@ -85,6 +86,8 @@ class KeyedLoop:
         self._start_ready()
 
     async def _finish_record(self, record: Record) -> str:
+        if is_replayed(record.headers):
+            return "replayed"
         try:
             received = receive(self._work.source, record)
             await self._patiently(record, self._settings.record_retry, lambda: self._work.process(received))

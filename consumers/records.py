@@ -29,21 +29,23 @@ def receive_all(source: Topic, records: Sequence[Record]) -> list[Received[Any] 
 
 
 def outgoing(emit: Emit, cause: Received[Any]) -> Outgoing:
-    """The record of ``emit``. Trace context and the replay mark of what caused it are passed on."""
+    """The record of ``emit``. The trace context of what caused it is passed on."""
     written = serde.event_headers(emit.topic, emit.turn_id, cause.traceparent)
     if emit.tenant is not None:
         written = (*written, (headers.TENANT, emit.tenant.encode()))
     if emit.carried:
         written = (*written, (headers.CARRIED, b"1"))
-    for name, value in cause.record.headers:
-        if name == headers.REPLAY:
-            written = (*written, (name, value))
     return Outgoing(emit.topic.name, emit.key.encode(), serde.encode(emit.event), written, emit.partition)
 
 
 def to_process(records: Sequence[Record]) -> Sequence[Record]:
     """Those of ``records`` that this stage has not had in the process that wrote them (``Emit.carried``)."""
     return [record for record in records if not any(name == headers.CARRIED for name, _ in record.headers)]
+
+
+def live(records: Sequence[Record]) -> Sequence[Record]:
+    """Those of ``records`` that are no replay: what is marked as one changes nothing, whoever meets it."""
+    return [record for record in records if not headers.is_replayed(record.headers)]
 
 
 def next_positions(records: Sequence[Record]) -> dict[TopicPartition, int]:

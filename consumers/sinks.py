@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from consumers.intake import Intake
-from consumers.records import next_positions, receive_all
+from consumers.records import live, next_positions, receive_all
 from consumers.work import SinkWork
 from schemas.errors import Malformed
 from schemas.ports import Record, TopicPartition
@@ -33,15 +33,19 @@ class SinkLoop:
     async def _step(self, records: Sequence[Record]) -> None:
         work = self._work
         started_s = work.environment.monotonic_s()
-        decoded = receive_all(work.source, records)
+        taken = live(records)
+        decoded = receive_all(work.source, taken)
         batch = [got for got in decoded if not isinstance(got, Malformed)]
         if batch:
             await work.sink.write(batch)
-        for record, got in zip(records, decoded, strict=True):
+        for record, got in zip(taken, decoded, strict=True):
             if isinstance(got, Malformed):
                 await self._intake.bury(record, got)
         self._written.update(next_positions(self._intake.still_held(records)))
-        self._measure(len(records), len(records) - len(batch), work.environment.monotonic_s() - started_s)
+        if len(taken) < len(records):
+            replayed = len(records) - len(taken)
+            work.metrics.count("turnstream_records_total", replayed, stage=work.stage, outcome="replayed")
+        self._measure(len(taken), len(taken) - len(batch), work.environment.monotonic_s() - started_s)
 
     async def _commit(self) -> None:
         safe = {

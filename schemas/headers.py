@@ -23,6 +23,11 @@ DLQ_STAGE: Final = "dlq-stage"
 DLQ_ERROR: Final = "dlq-error"
 
 
+def is_replayed(headers: Headers) -> bool:
+    """Whether a record is marked as a replay: on a live topic it has no effect at all."""
+    return any(name == REPLAY for name, _ in headers)
+
+
 def make_headers(values: Iterable[tuple[str, str | None]]) -> Headers:
     """Headers of the pairs whose value is not None, in order."""
     return tuple((name, value.encode()) for name, value in values if value is not None)

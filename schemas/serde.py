@@ -31,8 +31,13 @@ def decode(topic: Topic, value: bytes) -> Any:
 
 
 def decode_token(value: bytes, written: Headers = ()) -> TokenEvent:
-    """The event in a record of ``chat.tokens.v1`` with the headers ``written``. Raises Malformed."""
+    """The event in a record of ``chat.tokens.v1`` with the headers ``written``.
+
+    Raises Malformed, also for a replayed record: an answer that was generated again counts for no reader of the log.
+    """
     check_schema(TOKENS, written)
+    if headers.is_replayed(written):
+        raise Malformed("chat.tokens.v1: a replayed record")
     try:
         return _TOKENS.validate_json(value)
     except ValidationError as error:

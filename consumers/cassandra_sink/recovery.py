@@ -7,7 +7,7 @@ import structlog
 
 from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.cassandra_sink.turns import HeldTurn, TextBounds, fold, opened_by
-from consumers.records import receive_all
+from consumers.records import live, receive_all
 from schemas.errors import Malformed
 from schemas.ids import turn_time_ms
 from schemas.ports import LogReader, Received, Record, TopicPartition
@@ -61,7 +61,7 @@ class TurnRecovery:
 
     def _fold_into(self, turns: dict[str, HeldTurn | None], records: Sequence[Record]) -> None:
         by_turn: dict[str, list[Received[TokenEvent]]] = {}
-        for received in receive_all(TOKENS, records):
+        for received in receive_all(TOKENS, live(records)):
             if not isinstance(received, Malformed):
                 by_turn.setdefault(received.event.turn_id, []).append(received)
         for turn_id, found in by_turn.items():

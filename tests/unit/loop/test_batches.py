@@ -63,18 +63,26 @@ async def test_order_is_kept_per_key(bench: Bench) -> None:
     assert max(map(len, stage.batches)) == 4
 
 
-async def test_trace_turn_and_replay_mark_are_passed_on(bench: Bench) -> None:
-    turn_id = ids.new_turn_id(1, 0, b"entropy!")
-    marked = (*serde.event_headers(SOURCE, turn_id, TRACEPARENT), (headers.REPLAY, b"run-1"))
-    bench.log.put(SOURCE.name, b"k", serde.encode(TurnCancelled(turn_id=turn_id, reason="client")), marked)
+async def test_trace_and_turn_are_passed_on(bench: Bench) -> None:
+    turn_id = bench.put("k")
     await bench.run(run_batches(bench.batch_work(Stage()), bench.stop), lambda: bench.committed() == 1)
     (record,) = bench.log.records(SINK.name)
     assert dict(record.headers) == {
         headers.SCHEMA: SINK.name.encode(),
         headers.TURN: turn_id.encode(),
         headers.TRACEPARENT: TRACEPARENT.encode(),
-        headers.REPLAY: b"run-1",
     }
+
+
+async def test_a_replayed_record_is_passed_over_even_if_it_is_poison(bench: Bench) -> None:
+    good = bench.put("k")
+    replay = ((headers.REPLAY, b"run-1"),)
+    bench.log.put(SOURCE.name, b"k", serde.encode(TurnCancelled(turn_id=good, reason="client")), replay)
+    bench.log.put(SOURCE.name, b"k", b"{not json", replay)
+    await bench.run(run_batches(bench.batch_work(Stage()), bench.stop), lambda: bench.committed() == 3)
+    assert written(bench) == [good]
+    assert bench.log.records(SOURCE.dlq) == []
+    assert bench.metrics.counts["turnstream_records_total:test:replayed"] == 2
 
 
 async def test_a_retryable_gives_the_same_batch_again_while_paused(bench: Bench) -> None:

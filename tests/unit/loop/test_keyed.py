@@ -233,3 +233,12 @@ async def test_the_drain_is_bounded(bench: Bench) -> None:
     await bench.run(run_keyed(bench.keyed_work(gate, drain_seconds_max=0), bench.stop), lambda: bool(gate.started))
     assert gate.cancelled == [turn]
     assert bench.committed() == 0
+
+
+async def test_a_replayed_record_is_passed_over(bench: Bench) -> None:
+    bench.log.put(SOURCE.name, b"k", b"{not json", ((headers.REPLAY, b"run-1"),))
+    gate = Gate(bench)
+    await bench.run(run_keyed(bench.keyed_work(gate), bench.stop), lambda: bench.committed() == 1)
+    assert gate.started == []
+    assert bench.log.records(SOURCE.dlq) == []
+    assert bench.metrics.counts["turnstream_records_total:test:replayed"] == 1

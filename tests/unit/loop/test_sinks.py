@@ -5,6 +5,7 @@ import pytest
 
 from consumers.loop import run_sink
 from schemas.errors import Retryable
+from schemas.headers import REPLAY
 from schemas.ports import Received, TopicPartition
 from tests.unit.loop.conftest import GROUP, SOURCE, Bench, turn_ids
 
@@ -93,3 +94,13 @@ async def test_a_sink_that_crashes_ends_the_loop_uncommitted(bench: Bench) -> No
     with pytest.raises(KeyError):
         await run_sink(bench.sink_work(Sink(KeyError("bug"))), bench.stop)
     assert bench.committed() == 0
+
+
+async def test_a_replayed_record_is_passed_over(bench: Bench) -> None:
+    bench.log.put(SOURCE.name, b"k", b"{not json", ((REPLAY, b"run-1"),), partition=1)
+    sent = bench.put("k", partition=1)
+    sink = Sink()
+    await bench.run(run_sink(bench.sink_work(sink), bench.stop), lambda: bench.committed() == 2)
+    assert sink.calls == [[sent]]
+    assert bench.log.records(SOURCE.dlq) == []
+    assert bench.metrics.counts["turnstream_records_total:test:replayed"] == 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas import headers, serde, topics
 from schemas.content import Content
 from schemas.errors import Malformed
-from schemas.tokens import Delta, Failed, Probed
+from schemas.tokens import Cancelled, Delta, Failed, Probed
 from schemas.topics import ALL_TOPICS, Topic
 
 PRIVATE = "my-private-words"
@@ -138,3 +138,10 @@ def test_a_record_of_another_schema_is_malformed_and_one_of_none_passes() -> Non
     with pytest.raises(Malformed) as raised:
         serde.check_schema(topics.TOKENS, ((headers.SCHEMA, PRIVATE.encode()),))
     assert PRIVATE not in str(raised.value)
+
+
+def test_a_replayed_token_record_counts_for_no_reader() -> None:
+    value = b'{"type": "cancelled", "turn_id": "t", "reason": "client"}'
+    assert isinstance(serde.decode_token(value), Cancelled)
+    with pytest.raises(Malformed, match="replayed"):
+        serde.decode_token(value, ((headers.REPLAY, b"run-1"),))
