@@ -3,7 +3,21 @@
 import typer
 
 from turnstream import __version__
-from turnstream.commands import bootstrap, chat, contract, demo, keys, lag, limits, run, stack, topics, trace, users
+from turnstream.commands import (
+    bootstrap,
+    chat,
+    contract,
+    demo,
+    keys,
+    lag,
+    limits,
+    replay,
+    run,
+    stack,
+    topics,
+    trace,
+    users,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -16,7 +30,7 @@ def _root(*, version: bool = typer.Option(default=False, help="Print the version
         raise typer.Exit
 
 
-for commands in (stack, demo, chat, trace, lag, limits, topics, keys, users, run, bootstrap, contract):
+for commands in (stack, demo, chat, trace, lag, limits, replay, topics, keys, users, run, bootstrap, contract):
     commands.register(app)
 
 

@@ -19,7 +19,7 @@ from consumers.work import KeyedSettings, LoopSettings
 from producers.accounts.core import AccountsSettings
 from producers.conversations.core import ConversationsSettings
 from producers.ingest.core import IngestSettings
-from schemas.bills import LOCAL_REGION
+from producers.replay.settings import ReplaySettings
 from schemas.errors import Fatal
 from schemas.models import DEFAULT_CATALOGUE, Catalogue, ModelCard
 from schemas.plans import DEFAULT_PLANS, Plan
@@ -118,9 +118,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore")
 
-    region: str = Field(
-        default=LOCAL_REGION, pattern="^[a-z0-9][a-z0-9-]*$", max_length=32, description="Where this runs; on bills."
-    )
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     cassandra: CassandraSettings = CassandraSettings()
@@ -145,6 +142,7 @@ class Settings(BaseSettings):
     sink: CassandraSinkSettings = CassandraSinkSettings()
     windows: WindowsSettings = WindowsSettings()
     loops: LoopsSettings = LoopsSettings()
+    replay: ReplaySettings = ReplaySettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 

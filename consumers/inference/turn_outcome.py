@@ -4,7 +4,6 @@ import structlog
 
 from consumers.inference import core
 from consumers.inference.turn_log import TurnLog
-from schemas.bills import Billing
 from schemas.events import InferenceRequested, ModerationDecided
 from schemas.ports import Metrics, Outgoing
 from schemas.topics import MODERATION_DECISIONS, USAGE_EVENTS
@@ -12,12 +11,10 @@ from schemas.topics import MODERATION_DECISIONS, USAGE_EVENTS
 _log = structlog.get_logger()
 
 
-def bills(
-    log: TurnLog, request: InferenceRequested, blocked: ModerationDecided | None, billing: Billing
-) -> tuple[Outgoing, ...]:
+def bills(log: TurnLog, request: InferenceRequested, blocked: ModerationDecided | None) -> tuple[Outgoing, ...]:
     """The records to append after the terminal: usage, if any is due, and ``blocked``."""
     records = []
-    usage = core.usage_recorded(request, log.answer, billing)
+    usage = core.usage_recorded(request, log.answer)
     if usage is not None:
         records.append(log.record(USAGE_EVENTS, usage.user_id, usage))
     if blocked is not None:
@@ -28,7 +25,7 @@ def bills(
 def report(log: TurnLog, request: InferenceRequested, metrics: Metrics, *, found_ended: bool) -> None:
     """Count and log the turn's end, unless somebody else ended it."""
     pool, turn_id = request.pool, request.turn.turn_id
-    usage = core.usage_recorded(request, log.answer, Billing())
+    usage = core.usage_recorded(request, log.answer)
     if usage is None or found_ended:
         _log.info("turn_already_ended", turn_id=turn_id, pool=pool)
         return

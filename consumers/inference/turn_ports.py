@@ -1,11 +1,10 @@
 """What every run of a turn in one process shares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from consumers.inference.breaker import PoolBreaker
 from consumers.inference.core import InferenceSettings
-from schemas.bills import Billing
 from schemas.ports import InferenceBackend, Metrics, OutputPolicy
 
 
@@ -20,4 +19,3 @@ class TurnPorts:
     in_flight: Callable[[], int]
     breaker: PoolBreaker
     settings: InferenceSettings
-    billing: Billing = field(default_factory=Billing)

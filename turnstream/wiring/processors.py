@@ -98,13 +98,11 @@ def _prompt(parts: _Parts) -> BatchProcess:
         history=CassandraHistory(parts.cql, settings.prompt.statements_in_flight_max),
         count=load_counter(settings.prompt.tokenizer_file),
         metrics=metrics,
-        region=settings.region,
     )
 
 
 def _moderation(parts: _Parts) -> BatchProcess:
-    settings = parts.process.settings
-    return Moderate(load_policy(settings.moderation), parts.process.metrics, now_ms, settings.region)
+    return Moderate(load_policy(parts.process.settings.moderation), parts.process.metrics, now_ms)
 
 
 _MAKERS: Final[Mapping[StageRow, Callable[[_Parts], BatchProcess]]] = {
@@ -155,7 +153,6 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
                 metrics=process.metrics,
                 process=processes[row],
                 settings=settings.loops.processors,
-                region=settings.region,
             )
             for row, member in zip(rows, members, strict=True)
         ]
