@@ -73,7 +73,8 @@ class Plan:
 
     ``ended``: cleared, stored turns with a terminal; write, refresh the context, say persisted. ``drafts``: as they
     were before this draft. ``given_up``: write as incomplete. ``replayed``: an earlier life of the sink persisted
-    these, perhaps without their hot context: drop it. ``dropped`` counts turns beyond the bounds on what is held.
+    these, perhaps without their hot context: drop it. ``dropped`` counts turns beyond the bounds on what is held,
+    ``overdue`` cleared ones whose terminal did not come in time.
     With ``unexplained`` turns the plan must not be followed: plan again with what the log has of them.
     ``passed``: turns that are not held; True for those of which no further record counts.
     """
@@ -87,6 +88,7 @@ class Plan:
     given_up: tuple[HeldTurn, ...]
     replayed: tuple[HeldTurn, ...]
     dropped: int
+    overdue: int
 
 
 Found = Mapping[str, HeldTurn | None]
@@ -131,6 +133,7 @@ class PartitionTurns:
             given_up=tuple(turn for turn in forgotten.values() if turn.state.cleared is not None),
             replayed=tuple(turn for turn in gone if turn.state.persisted is not None),
             dropped=len(dropped),
+            overdue=sum(forgotten[each].state.cleared is not None for each in overdue),
         )
 
     def keep(self, plan: Plan, *, contexts_refreshed: bool) -> int:

@@ -184,6 +184,8 @@ class PersistAnswers:
         place = {"topic": work.partition.topic, "partition": work.partition.partition}
         for turn, cleared in _cleared(work.plan.given_up):
             _log.warning("turn_given_up", turn_id=cleared.turn_id, first_offset=turn.first_offset, **place)
+        if work.plan.overdue:
+            self._metrics.count("turnstream_unterminated_turns_total", work.plan.overdue, seen_by="sink")
         if work.plan.dropped:
             _log.warning("turns_dropped_at_bound", turns=work.plan.dropped, **place)
         if forgotten:

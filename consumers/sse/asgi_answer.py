@@ -16,6 +16,7 @@ from consumers.sse.core import SseSettings, answer_too_long, not_stored_yet
 from consumers.sse.encoding import PING, StreamEncoder, error_body
 from consumers.sse.forms import encoder_of, object_of
 from consumers.sse.response_objects import response_in_progress, response_json
+from consumers.sse.stream_watch import StreamWatch
 from consumers.sse.turn_progress import TurnProgress
 from schemas.cursors import CursorSigner
 from schemas.errors import Refusal
@@ -29,11 +30,14 @@ _LOG: Final = structlog.get_logger(__name__)
 class AsgiAnswer:
     """Writes the answer to one turn to one client. Either method is called once."""
 
-    def __init__(self, progress: TurnProgress, client: AsgiClient, settings: SseSettings, cursor_key: bytes) -> None:
+    def __init__(
+        self, progress: TurnProgress, client: AsgiClient, settings: SseSettings, cursor_key: bytes, watch: StreamWatch
+    ) -> None:
         self._progress = progress
         self._client = client
         self._settings = settings
         self._cursor_key = cursor_key
+        self._watch = watch
 
     async def stream(self, *, include_usage: bool) -> None:
         """Write a stream of events as the text comes."""
@@ -84,9 +88,14 @@ class AsgiAnswer:
     async def _write(self, frames: StreamEncoder, first: bytes, reconnect: bytes) -> None:
         """Write ``first``, then the frames of the turn, to the end of the stream."""
         progress, client = self._progress, self._client
-        due = await self._stream_text(frames, first + frames.opening())
+        try:
+            due = await self._stream_text(frames, first + frames.opening())
+        finally:
+            self._watch.ended()
         ending = progress.ending()
         if isinstance(ending, Refusal):
+            if not (progress.broken and reconnect):
+                self._watch.failed(ending)
             if progress.broken:
                 due += reconnect or frames.broken(ending)
             else:
@@ -98,20 +107,30 @@ class AsgiAnswer:
             await client.body(due, more=True)
             due = b""
             await self._await_settled(PING)
-        end = frames.settled() if progress.settled else reconnect or frames.broken(progress.broken or not_stored_yet())
+        end = frames.settled() if progress.settled else reconnect or self._broken_end(frames)
         await client.body(due + end, more=False)
+
+    def _broken_end(self, frames: StreamEncoder) -> bytes:
+        cause = self._progress.broken or not_stored_yet()
+        self._watch.failed(cause)
+        return frames.broken(cause)
 
     async def _stream_text(self, frames: StreamEncoder, first: bytes) -> bytes:
         """Write the text as it comes, one write per batch of events; returns the frames still due at the end."""
-        progress = self._progress
+        progress, watch, now_s = self._progress, self._watch, asyncio.get_running_loop().time
         due = first
         while True:
-            due += b"".join([frames.piece(piece) for piece in progress.take_pieces()])
+            pieces = progress.take_pieces()
+            if pieces:
+                watch.text(now_s())
+                due += b"".join([frames.piece(piece) for piece in pieces])
             if progress.over:
                 return due
             if due:
                 await self._client.body(due, more=True)
+            waiting_s = now_s()
             due = b"" if await progress.advance() else PING
+            watch.waited(now_s() - waiting_s)
 
     async def _await_settled(self, heartbeat: bytes) -> None:
         """Wait until history contains the turn, at most ``persisted_seconds_max``."""

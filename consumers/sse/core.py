@@ -25,6 +25,7 @@ class SseSettings(BaseModel):
     head_seconds_max: float = Field(default=30, gt=0, description="For the stages before inference to decide.")
     write_seconds_max: float = Field(default=10, gt=0, description="For a client to take one write.")
     persisted_seconds_max: float = Field(default=30, gt=0, description="For [DONE] to wait until history has the turn.")
+    gap_seconds_max: float = Field(default=5, gt=0, description="Silence inside a stream that is counted as a gap.")
     deadline_grace_seconds: float = Field(default=5, ge=0, description="After the turn's deadline, for its terminal.")
     resume_seconds_max: float = Field(default=660, gt=0, description="For a resumed stream to reach the turn's end.")
     abandon_grace_seconds: float = Field(default=30, ge=0, description="Before a stateless turn is cancelled.")

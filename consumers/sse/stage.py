@@ -17,6 +17,7 @@ from consumers.sse.encoding import reconnect_frame
 from consumers.sse.live_turns import LiveTurns
 from consumers.sse.response_objects import response_in_progress, response_json
 from consumers.sse.stored_stream import stored_object, stored_stream
+from consumers.sse.stream_watch import StreamWatch, submitted_s
 from consumers.sse.turn_progress import TurnProgress
 from schemas.events import Turn
 from schemas.ports import AnswerForm, AnswerReader, Producer, RestForm, StoredAnswer
@@ -30,7 +31,7 @@ class Answers:
     """Writes answers to clients. ``run`` must be running while they are written.
 
     ``on_started`` gets a turn id when a turn of ``answer`` no longer waits for a GPU, whatever the reason.
-    ``chance`` gives numbers in [0, 1).
+    ``chance`` gives numbers in [0, 1), ``now_ms`` Unix milliseconds.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Answers:
         cursor_key: bytes,
         on_started: Callable[[str], None],
         chance: Callable[[], float],
+        now_ms: Callable[[], int],
     ) -> None:
         self._turns = turns
         self._cancellation = Cancellation(turns, producer, settings)
@@ -49,6 +51,7 @@ class Answers:
         self._cursor_key = cursor_key
         self._on_started = on_started
         self._chance = chance
+        self._now_ms = now_ms
         self._clients: set[AsgiClient] = set()
         # Streams that their clients can pick up elsewhere.
         self._movable: dict[AnswerReader, None] = {}
@@ -73,7 +76,8 @@ class Answers:
             asyncio.get_running_loop().time() + seconds_max,
             on_started=lambda: self._on_started(turn.turn_id),
         )
-        client, answer = self._begin(progress, receive, send)
+        begun_s = submitted_s(turn, self._now_ms, asyncio.get_running_loop().time())
+        client, answer = self._begin(progress, receive, send, begun_s)
         if form.stream:
             writing = answer.stream(include_usage=form.include_usage)
         else:
@@ -82,6 +86,9 @@ class Answers:
             await self._serve(client, progress, writing, movable=form.stream)
         finally:
             progress.note_started()
+            if progress.over and not progress.ended and progress.broken is None:
+                _LOG.error("turn_unterminated", turn_id=turn.turn_id)
+                self._turns.metrics.count("turnstream_unterminated_turns_total", seen_by="edge")
 
     async def resume(
         self, cleared: Cleared, reader: AnswerReader, receive: Receive, send: Send, form: RestForm
@@ -139,9 +146,12 @@ class Answers:
         self._turns.break_off_all()
         await self._idle_within(settings.write_seconds_max)
 
-    def _begin(self, progress: TurnProgress, receive: Receive, send: Send) -> tuple[AsgiClient, AsgiAnswer]:
+    def _begin(
+        self, progress: TurnProgress, receive: Receive, send: Send, begun_s: float | None = None
+    ) -> tuple[AsgiClient, AsgiAnswer]:
         client = AsgiClient(receive, send, self._settings.write_seconds_max)
-        return client, AsgiAnswer(progress, client, self._settings, self._cursor_key)
+        watch = StreamWatch(self._turns.metrics, self._settings, begun_s)
+        return client, AsgiAnswer(progress, client, self._settings, self._cursor_key, watch)
 
     async def _serve(
         self, client: AsgiClient, progress: TurnProgress, writing: Coroutine[Any, Any, None], *, movable: bool

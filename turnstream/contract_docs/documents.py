@@ -12,12 +12,14 @@ from turnstream.contract_docs.compatibility import Change, changes
 from turnstream.contract_docs.events_reference import events_markdown
 from turnstream.contract_docs.example_files import EXAMPLES
 from turnstream.contract_docs.json_schemas import Schema, topic_schema
+from turnstream.contract_docs.metrics_reference import metrics_markdown
 from turnstream.contract_docs.settings_reference import settings_markdown
 
 JSON_SCHEMAS: Final = Path("schemas/generated/json")
 ASYNCAPI: Final = Path("schemas/generated/asyncapi.yaml")
 EVENTS_PAGE: Final = Path("docs/events.md")
 SETTINGS_PAGE: Final = Path("docs/settings.md")
+METRICS_PAGE: Final = Path("docs/metrics.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ def documents(root: Path) -> dict[Path, str]:
     rendered[ASYNCAPI] = asyncapi_yaml()
     rendered[EVENTS_PAGE] = events_markdown(root / EXAMPLES)
     rendered[SETTINGS_PAGE] = settings_markdown()
+    rendered[METRICS_PAGE] = metrics_markdown()
     return rendered
 
 

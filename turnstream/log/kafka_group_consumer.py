@@ -48,6 +48,7 @@ class KafkaGroupConsumer:
         self._fetch_bytes_min = settings.lazy_fetch_bytes_min if lazy else 1
         self._held: frozenset[TopicPartition] = frozenset()
         self._positions: dict[TopicPartition, int] = {}
+        self._read_ms: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._callbacks: list[Callable[[frozenset[TopicPartition]], None]] = []
         self._member_id = _NO_MEMBER
@@ -115,7 +116,9 @@ class KafkaGroupConsumer:
                     raise Fatal(f"poll as {self._group}: the membership is broken") from error
                 raise
         for theirs, found in fetched.items():
-            self._positions[_ours(theirs)] = found[-1].offset + 1
+            ours = _ours(theirs)
+            self._positions[ours] = found[-1].offset + 1
+            self._read_ms[ours] = found[-1].timestamp
         return to_records(fetched.values())
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -137,6 +140,23 @@ class KafkaGroupConsumer:
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions of this member; during a rebalance those that it held before."""
         return self._held
+
+    def lag_records(self) -> int:
+        """Records that the broker has, by its last answer, beyond those that ``poll`` gave out."""
+        return sum(self._left(partition) for partition in self._held)
+
+    def lag_seconds(self, unix_s: float) -> float:
+        """How old the newest record is that ``poll`` gave out, on the oldest partition with more; 0 without any."""
+        behind = [self._read_ms[one] / 1000 for one in self._held if one in self._read_ms and self._left(one)]
+        return max(0.0, unix_s - min(behind)) if behind else 0.0
+
+    def _left(self, partition: TopicPartition) -> int:
+        position, theirs = self._positions.get(partition), _theirs(partition)
+        # Before the first record nothing is known; during a rebalance aiokafka knows no end.
+        if position is None or theirs not in self._kafka.assignment():
+            return 0
+        end = self._kafka.highwater(theirs)
+        return 0 if end is None else max(0, int(end) - position)
 
     def on_revoked(self, callback: Callable[[frozenset[TopicPartition]], None]) -> None:
         """Call ``callback`` with the partitions that a rebalance took away."""
@@ -174,6 +194,7 @@ class KafkaGroupConsumer:
     def _lose(self, lost: frozenset[TopicPartition]) -> None:
         for partition in lost:
             self._positions.pop(partition, None)
+            self._read_ms.pop(partition, None)
             self._paused.discard(partition)
         if lost:
             for callback in self._callbacks:

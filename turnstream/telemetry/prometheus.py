@@ -1,5 +1,7 @@
 """The Metrics port over prometheus_client."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client import Gauge as PrometheusGauge
@@ -39,6 +41,11 @@ class PrometheusMetrics:
         """Set a gauge."""
         metric = self._gauges[name]
         (metric.labels(**labels) if labels else metric).set(value)
+
+    def watch(self, name: Gauge, value: Callable[[], float], **labels: str) -> None:
+        """Let a gauge be what ``value`` says at each scrape; it must be quick and free of I/O."""
+        metric = self._gauges[name]
+        (metric.labels(**labels) if labels else metric).set_function(value)
 
     def observe(self, name: Histogram, value: float, **labels: str) -> None:
         """Add an observation, in the unit that the name ends with."""

@@ -64,6 +64,7 @@ async def run_edge(process: Process) -> None:
             cursor_key=cursor_key(settings.pepper_bytes),
             on_started=admission.started,
             chance=secrets.SystemRandom().random,
+            now_ms=now_ms,
         )
         ports = _ingest_ports(process, _Opened(producer, log, cql), turns, answers)
         ingest = settings.ingest.model_copy(update={"models": settings.models, "plans": settings.plans})

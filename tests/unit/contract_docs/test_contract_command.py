@@ -9,7 +9,14 @@ import typer
 from typer.testing import CliRunner
 
 from turnstream.commands import contract
-from turnstream.contract_docs.documents import ASYNCAPI, EVENTS_PAGE, JSON_SCHEMAS, SETTINGS_PAGE, contract_state
+from turnstream.contract_docs.documents import (
+    ASYNCAPI,
+    EVENTS_PAGE,
+    JSON_SCHEMAS,
+    METRICS_PAGE,
+    SETTINGS_PAGE,
+    contract_state,
+)
 from turnstream.contract_docs.example_files import EXAMPLES
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what the generators read and write."""
     for folder in (EXAMPLES, JSON_SCHEMAS):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    for file in (ASYNCAPI, EVENTS_PAGE, SETTINGS_PAGE):
+    for file in (ASYNCAPI, EVENTS_PAGE, SETTINGS_PAGE, METRICS_PAGE):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / file, tmp_path / file)
     return tmp_path
@@ -45,7 +52,9 @@ def test_check_is_silent_about_nothing(checkout: Path) -> None:
     assert invoke("check", "--root", checkout) == (0, "The generated documents are in step with the models.\n")
 
 
-@pytest.mark.parametrize("stale", [TOPIC_FILE, ASYNCAPI, EVENTS_PAGE, SETTINGS_PAGE], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "stale", [TOPIC_FILE, ASYNCAPI, EVENTS_PAGE, SETTINGS_PAGE, METRICS_PAGE], ids=lambda path: path.name
+)
 def test_check_names_what_is_stale_and_generate_mends_it(checkout: Path, stale: Path) -> None:
     (checkout / stale).unlink()
     code, output = invoke("check", "--root", checkout)

@@ -335,7 +335,15 @@ def live_turns(
 def make_answers(
     turns: LiveTurns, producer: Producer, settings: SseSettings, on_started: Callable[[str], None] = lambda _: None
 ) -> Answers:
-    return Answers(turns, producer, settings, cursor_key=CURSOR_KEY, on_started=on_started, chance=lambda: 0.5)
+    return Answers(
+        turns,
+        producer,
+        settings,
+        cursor_key=CURSOR_KEY,
+        on_started=on_started,
+        chance=lambda: 0.5,
+        now_ms=lambda: 1_700_000_000_000,
+    )
 
 
 def home_tail(log: MemoryLog) -> MemoryLogTail:

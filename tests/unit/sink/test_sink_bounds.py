@@ -84,6 +84,7 @@ def test_a_turn_without_a_terminal_is_given_up_and_no_longer_holds_the_position(
     assert turns.safe() == 0
     plan = turns.wait(2)
     assert statuses(plan.given_up, Rank.GIVEN_UP) == ["complete", "incomplete"]
+    assert (plan.overdue, plan.dropped) == (1, 0)
     assert turns.safe() == len(turns.log.records)
     assert turns.wait(1).given_up == ()
 

@@ -158,6 +158,9 @@ async def test_an_answer_that_has_begun_ends_with_an_error_at_its_deadline(monke
     assert (client.status, client.ended) == (200, True)
     assert b'"turn_timeout"' in client.body
     assert b"[DONE]" not in client.body
+    assert edge.metrics.counts["turnstream_unterminated_turns_total", (("seen_by", "edge"),)] == 1
+    told = (("code", "turn_timeout"), ("status", "504"))
+    assert edge.metrics.counts["turnstream_stream_errors_total", told] == 1
 
 
 async def test_an_answer_too_long_to_hold_is_500() -> None:
