@@ -4,10 +4,12 @@ import typer
 
 from turnstream import __version__
 from turnstream.commands import (
+    audit,
     bootstrap,
     chat,
     contract,
     demo,
+    dlq,
     keys,
     lag,
     limits,
@@ -30,7 +32,8 @@ def _root(*, version: bool = typer.Option(default=False, help="Print the version
         raise typer.Exit
 
 
-for commands in (stack, demo, chat, trace, lag, limits, replay, topics, keys, users, run, bootstrap, contract):
+_COMMANDS = (stack, demo, chat, trace, lag, limits, replay, dlq, audit, topics, keys, users, run, bootstrap, contract)
+for commands in _COMMANDS:
     commands.register(app)
 
 

@@ -29,6 +29,7 @@ from stream_processors.moderation.core import ModerationSettings
 from stream_processors.prompt.core import PromptSettings
 from stream_processors.rate_limit.core import RateLimitSettings
 from stream_processors.windows.core import WindowsSettings
+from turnstream.audit.settings import OperationsSettings
 from turnstream.http_server import ServerSettings
 from turnstream.log.settings import KafkaSettings
 from turnstream.log.turn_lookup import TurnLookupSettings
@@ -143,6 +144,7 @@ class Settings(BaseSettings):
     windows: WindowsSettings = WindowsSettings()
     loops: LoopsSettings = LoopsSettings()
     replay: ReplaySettings = ReplaySettings()
+    operations: OperationsSettings = OperationsSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 

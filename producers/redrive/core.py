@@ -194,9 +194,7 @@ def cleared_again(candidate: Candidate, turn: Rebirth, original: Cleared | None)
         *serde.event_headers(TOKENS, turn.turn_id, traceparent),
         (headers.REDRIVE, str(candidate.letter.place).encode()),
     )
-    return Outgoing(
-        TOKENS.name, turn.turn_id.encode(), serde.encode(cleared), written, turn_partition(turn.turn_id)
-    )
+    return Outgoing(TOKENS.name, turn.turn_id.encode(), serde.encode(cleared), written, turn_partition(turn.turn_id))
 
 
 def _headers(letter: Letter, turn_id: str | None, *, mended: bool) -> Headers:

@@ -42,7 +42,7 @@ def parse_letter_place(text: str) -> Place:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Letter:
-    """One dead letter. ``origin`` is where the record was, ``topic`` that place's topic; ``turn_id`` as its header says.
+    """One dead letter. ``origin`` is where the record was, ``topic`` its topic; ``turn_id`` as its header says.
 
     One record may have several letters: one of each stage that gave it up, and again after a crash. They share
     ``origin``, and what is done to one of them is done to all.

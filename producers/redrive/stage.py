@@ -32,6 +32,7 @@ from schemas.stream_state import INITIAL
 from schemas.tokens import Cleared
 from schemas.topics import TOKENS, TURNS_SUBMITTED
 
+
 @dataclass(frozen=True, slots=True, repr=False)
 class _Begun:
     """A redrive that the audit topic has. ``resumed``: it goes on with the turn of an earlier one."""

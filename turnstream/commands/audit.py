@@ -1,0 +1,84 @@
+"""``turnstream audit``: what operators did."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from producers.audit.reading import read_actions
+from schemas.errors import Fatal, Retryable
+from schemas.operations import OperatorActed
+from turnstream.clocks import now_ms
+from turnstream.commands.exits import Exit, fail
+from turnstream.commands.moments import moment_text, parse_moment
+from turnstream.commands.running_stack import require_settings
+from turnstream.log.kafka_log_reader import KafkaLogReader
+from turnstream.settings import Settings
+
+Since = Annotated[str | None, typer.Option("--since", help="The oldest: `2h`, or 2026-01-31T14:00 (UTC).")]
+ActorName = Annotated[str | None, typer.Option("--actor", help="Only what they did: `<tenant>/<user>`, `os:<login>`.")]
+ActionName = Annotated[str | None, typer.Option("--action", help="Only this, such as `dlq.redrive`, or all `dlq`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object per line.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``audit`` commands to ``app``."""
+    audit = typer.Typer(no_args_is_help=True, help="What operators did.")
+    # An only command would lose its name; one beside a callback keeps it.
+    audit.callback()(_audit)
+    audit.command(name="list")(list_actions)
+    app.add_typer(audit, name="audit")
+
+
+def _audit() -> None:
+    """What operators did."""
+
+
+def list_actions(
+    *, since: Since = None, actor: ActorName = None, action: ActionName = None, as_json: AsJson = False
+) -> None:
+    """List the actions of operators, oldest first: each as it was begun and as it ended."""
+    settings = require_settings()
+    try:
+        since_ms = 0 if since is None else parse_moment(since, now_ms())
+    except ValueError as error:
+        fail(f"--since: {error}", Exit.BAD_INPUT)
+    found = [each for each in _read(settings, since_ms) if _is_wanted(each, actor, action)]
+    if as_json:
+        for each in found:
+            typer.echo(json.dumps(each.model_dump(mode="json", exclude_none=True)))
+    else:
+        Console().print(_table(found))
+
+
+def _read(settings: Settings, since_ms: int) -> Sequence[OperatorActed]:
+    async def read() -> Sequence[OperatorActed]:
+        async with KafkaLogReader(settings.kafka) as reader:
+            return await read_actions(reader, since_ms)
+
+    try:
+        return asyncio.run(read())
+    except (Retryable, Fatal) as error:
+        fail(f"the log could not be read: {error}", Exit.NOT_RUNNING)
+
+
+def _is_wanted(each: OperatorActed, actor: str | None, action: str | None) -> bool:
+    named = action is None or each.action == action or each.action.startswith(f"{action}.")
+    return named and (actor is None or each.actor == actor)
+
+
+def _table(actions: Sequence[OperatorActed]) -> Table:
+    names = ("at (UTC)", "actor", "action", "outcome")
+    narrow = (Column(name, no_wrap=True) for name in names)
+    wide = (Column(name, overflow="fold") for name in ("subject", "reason", "details"))
+    table = Table(*narrow, *wide, box=None, header_style="dim")
+    for each in actions:
+        details = ", ".join(f"{name}={value}" for name, value in each.details.items())
+        cells = (each.actor, each.action, each.outcome, each.subject, each.reason or "", details)
+        table.add_row(moment_text(each.acted_at_ms), *map(Text, cells))
+    return table

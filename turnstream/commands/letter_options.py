@@ -1,0 +1,67 @@
+"""The options with which the ``dlq`` commands say which dead letters they mean."""
+
+from typing import Annotated
+
+import typer
+
+from producers.redrive.letters import Place, parse_letter_place
+from producers.redrive.states import LetterState
+from schemas.ids import parse_turn_id
+from schemas.topics import BY_NAME, DLQ_SUFFIX, Topic
+from turnstream.clocks import now_ms
+from turnstream.commands.exits import Exit, fail
+from turnstream.commands.moments import parse_moment
+from turnstream.dead_letters.reading import LETTER_TOPICS, LetterFilter
+
+Places = Annotated[list[str] | None, typer.Argument(help="Letters by `<topic>.dlq/<partition>/<offset>`.")]
+TopicName = Annotated[str | None, typer.Option("--topic", help="From this topic, such as chat.turns.submitted.v1.")]
+Since = Annotated[str | None, typer.Option("--since", help="Buried since: `2h`, or 2026-01-31T14:00 (UTC).")]
+Until = Annotated[str | None, typer.Option("--until", help="Buried before that time.")]
+Cause = Annotated[str | None, typer.Option("--cause", help="With this text in the cause.")]
+Stage = Annotated[str | None, typer.Option("--stage", help="Buried by this stage.")]
+TurnId = Annotated[str | None, typer.Option("--turn", help="Of this turn, with or without `chatcmpl-`.")]
+State = Annotated[LetterState | None, typer.Option("--state", help="In this state.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, an object per line.")]
+Execute = Annotated[bool, typer.Option("--execute", help="Do it; else only what would be done is shown.")]
+
+
+def letter_filter(
+    *,
+    places: list[str] | None = None,
+    topic: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    cause: str | None = None,
+    stage: str | None = None,
+    turn: str | None = None,
+    state: LetterState | None = None,
+) -> LetterFilter:
+    """The letters that the options mean. Ends the command for an option that means none."""
+    try:
+        now = now_ms()
+        named = frozenset(parse_letter_place(place) for place in places or ())
+        return LetterFilter(
+            topics=_topics(topic, named),
+            since_ms=0 if since is None else parse_moment(since, now),
+            until_ms=None if until is None else parse_moment(until, now),
+            cause=cause,
+            stage=stage,
+            turn_id=None if turn is None else parse_turn_id(turn),
+            states=frozenset(LetterState) if state is None else frozenset((state,)),
+            places=named,
+        )
+    except ValueError as error:
+        fail(str(error), Exit.BAD_INPUT)
+
+
+def _topics(name: str | None, places: frozenset[Place]) -> tuple[Topic, ...]:
+    if name is not None:
+        topic = BY_NAME.get(name.removesuffix(DLQ_SUFFIX))
+        if topic is None or not topic.dead_letters:
+            raise ValueError(
+                f"no such topic has dead letters; there are {', '.join(one.name for one in LETTER_TOPICS)}"
+            )
+        return (topic,)
+    if places:
+        return tuple(topic for topic in LETTER_TOPICS if topic.dlq in {place.topic for place in places})
+    return LETTER_TOPICS
