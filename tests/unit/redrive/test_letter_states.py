@@ -2,9 +2,9 @@
 
 import pytest
 
+from consumers.dead_letter import dead_letter
 from producers.redrive.letters import Place, parse_letter_place, parse_place, read_letter
 from producers.redrive.states import DISCARD, REDRIVE, REVEAL, UNTOUCHED, LetterState, Rebirth, fold
-from consumers.dead_letter import dead_letter
 from schemas.errors import Malformed
 from schemas.operations import OperatorActed
 from schemas.ports import Record
