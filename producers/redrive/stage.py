@@ -24,6 +24,7 @@ from producers.redrive.summary import (
     RedriveSettings,
     RedriveSummary,
 )
+from producers.replay.pace import Pace
 from schemas.errors import Retryable
 from schemas.ids import turn_partition, turn_time_ms
 from schemas.operations import OperatorActed
@@ -46,8 +47,9 @@ class _Begun:
 class Redrive:
     """One run over letters in the order of their burial."""
 
-    def __init__(self, ports: RedrivePorts, settings: RedriveSettings, request: RedriveRequest) -> None:
+    def __init__(self, ports: RedrivePorts, settings: RedriveSettings, request: RedriveRequest, pace: Pace) -> None:
         self._ports = ports
+        self._pace = pace
         self._settings = settings
         self._request = request
         self._summary = RedriveSummary()
@@ -68,9 +70,10 @@ class Redrive:
 
         After an error it can be run again: what was begun goes on as it was begun.
         """
-        size = self._settings.batch_letters_max
+        size = self._pace.batch_max(self._settings.batch_letters_max)
         for start in range(0, len(letters), size):
             batch = letters[start : start + size]
+            await self._pace.take(len(batch))
             fates = fold(await self._ports.actions())
             begun = await self._begin(await self._owned(self._candidates(batch, fates)), fates)
             on_progress(len(batch) - len(begun))

@@ -11,11 +11,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from producers.audit.reading import read_actions
+from producers.replay.times import parse_time_ms
 from schemas.errors import Fatal, Retryable
 from schemas.operations import OperatorActed
 from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
-from turnstream.commands.moments import moment_text, parse_moment
+from turnstream.commands.moments import moment_text
 from turnstream.commands.running_stack import require_settings
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.settings import Settings
@@ -45,7 +46,7 @@ def list_actions(
     """List the actions of operators, oldest first: each as it was begun and as it ended."""
     settings = require_settings()
     try:
-        since_ms = 0 if since is None else parse_moment(since, now_ms())
+        since_ms = 0 if since is None else parse_time_ms(since, now_ms())
     except ValueError as error:
         fail(f"--since: {error}", Exit.BAD_INPUT)
     found = [each for each in _read(settings, since_ms) if _is_wanted(each, actor, action)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ from producers.redrive.mending import Mending
 from producers.redrive.stage import Redrive
 from producers.redrive.states import DISCARD, ORIGIN, LetterState
 from producers.redrive.summary import RedriveRequest, RedriveSummary
+from producers.replay.pace import Pace
+from producers.replay.plan import Progress
 from schemas.errors import Fatal, Malformed, Retryable
 from schemas.ports import LogReader
 from schemas.topics import MAX_RECORD_BYTES
@@ -23,15 +26,21 @@ from turnstream.commands.exits import Exit, fail
 from turnstream.commands.letter_options import (
     AsJson,
     Cause,
+    Conversation,
     Execute,
     Places,
+    Rate,
     Since,
     Stage,
+    Tenant,
     TopicName,
     TurnId,
     Until,
+    User,
+    Where,
     letter_filter,
 )
+from turnstream.commands.replay_output import ProgressDisplay
 from turnstream.commands.running_stack import require_settings
 from turnstream.dead_letters.reading import LetterFilter, find_letters, read_fates
 from turnstream.log.kafka_log_reader import KafkaLogReader
@@ -56,10 +65,15 @@ def redrive(
     cause: Cause = None,
     stage: Stage = None,
     turn: TurnId = None,
+    conversation: Conversation = None,
+    user: User = None,
+    tenant: Tenant = None,
+    where: Where = None,
     merge_patch: Patch = None,
     value_file: ValueFile = None,
     reason: RedriveReason = None,
     again: Again = False,
+    rate: Rate = None,
     execute: Execute = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,10 +81,22 @@ def redrive(
 
     Without --execute it shows what would be done. Exit code 1: some letters cannot go back. 4: there are none.
     """
-    wanted = letter_filter(places=places, topic=topic, since=since, until=until, cause=cause, stage=stage, turn=turn)
+    wanted = letter_filter(
+        places=places,
+        topic=topic,
+        since=since,
+        until=until,
+        cause=cause,
+        stage=stage,
+        turn=turn,
+        conversation=conversation,
+        user=user,
+        tenant=tenant,
+        where=where,
+    )
     request = RedriveRequest(_mending(merge_patch, value_file, places), reason, again)
     settings = require_settings()
-    summary = _guarded(_redrive(settings, wanted, request, execute=execute))
+    summary = _guarded(_redrive(settings, wanted, request, Pace(rate, time.monotonic) if execute else None))
     if not summary.letters:
         fail("no dead letters are meant", Exit.NOT_FOUND)
     _print_summary(summary, executed=execute, as_json=as_json)
@@ -88,6 +114,10 @@ def discard(
     cause: Cause = None,
     stage: Stage = None,
     turn: TurnId = None,
+    conversation: Conversation = None,
+    user: User = None,
+    tenant: Tenant = None,
+    where: Where = None,
     execute: Execute = False,
     as_json: AsJson = False,
 ) -> None:
@@ -105,6 +135,10 @@ def discard(
         cause=cause,
         stage=stage,
         turn=turn,
+        conversation=conversation,
+        user=user,
+        tenant=tenant,
+        where=where,
         state=LetterState.OPEN,
     )
     letters = _guarded(_discard(require_settings(), wanted, reason, execute=execute))
@@ -135,15 +169,19 @@ def _guarded(work: Any) -> Any:
 
 
 async def _redrive(
-    settings: Settings, wanted: LetterFilter, request: RedriveRequest, *, execute: bool
+    settings: Settings, wanted: LetterFilter, request: RedriveRequest, pace: Pace | None
 ) -> RedriveSummary:
+    """Redrive at ``pace``; None: only plan it."""
     from turnstream.wiring.redrive import open_redrive  # noqa: PLC0415  # the driver comes with an extra
 
     async with KafkaLogReader(settings.kafka) as reader:
         letters = await _collect(settings, reader, wanted)
         async with open_redrive(settings, reader) as ports:
-            run = Redrive(ports, settings.operations.redrive, request)
-            return await run.run(letters, _progress(len(letters))) if execute else await run.plan(letters)
+            run = Redrive(ports, settings.operations.redrive, request, pace or Pace(None, time.monotonic))
+            if pace is None:
+                return await run.plan(letters)
+            with ProgressDisplay() as display:
+                return await run.run(letters, _counted(display, len(letters)))
 
 
 async def _discard(settings: Settings, wanted: LetterFilter, reason: str, *, execute: bool) -> Sequence[Letter]:
@@ -203,13 +241,13 @@ def _file_value(value_file: Path, places: list[str] | None) -> bytes:
     return value
 
 
-def _progress(total: int) -> Callable[[int], None]:
+def _counted(display: ProgressDisplay, total: int) -> Callable[[int], None]:
     done = 0
 
     def more(letters: int) -> None:
         nonlocal done
         done += letters
-        typer.echo(json.dumps({"phase": "redrive", "done": done, "total": total}), err=True)
+        display(Progress("redrive", done, total, done))
 
     return more
 

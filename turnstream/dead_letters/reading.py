@@ -1,18 +1,19 @@
 """Finds dead letters and what became of them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from producers.audit.reading import read_actions, read_since
 from producers.redrive.letters import Letter, Place, read_letter
 from producers.redrive.states import Fate, Fates, LetterState, fold
-from schemas.ports import LogReader, TopicPartition
+from schemas.ports import LogReader, Record, TopicPartition
 from schemas.topics import ALL_TOPICS, DLQ_PARTITIONS, DLQ_RETENTION_HOURS, Topic
 
 LETTER_TOPICS: Final = tuple(topic for topic in ALL_TOPICS if topic.dead_letters)
 # Whatever was done to a letter that still exists is not older.
 AUDIT_LOOKS_BACK_MS: Final = (DLQ_RETENTION_HOURS + 24) * 3_600_000
+Choose = Callable[[Record], bool]
 # Dead letters may be large.
 _CHUNK_RECORDS: Final = 200
 
@@ -21,7 +22,8 @@ _CHUNK_RECORDS: Final = 200
 class LetterFilter:
     """Which letters are meant; what is empty or None means all. Times in Unix milliseconds, ``until_ms`` exclusive.
 
-    ``cause`` is found anywhere in the cause, whatever the case. ``places`` exclude everything else.
+    ``cause`` is found anywhere in the cause, whatever the case. ``places`` exclude everything else. ``chosen`` has
+    further conditions on the records, by the topic of the letters.
     """
 
     topics: Sequence[Topic] = LETTER_TOPICS
@@ -32,6 +34,7 @@ class LetterFilter:
     turn_id: str | None = None
     states: frozenset[LetterState] = frozenset(LetterState)
     places: frozenset[Place] = field(default_factory=frozenset)
+    chosen: Mapping[str, Choose] = field(default_factory=dict)
 
     def matches(self, letter: Letter, fate: Fate) -> bool:
         """Whether ``letter``, of which ``fate`` became, is meant."""
@@ -42,6 +45,7 @@ class LetterFilter:
             and (self.cause is None or self.cause.lower() in letter.cause.lower())
             and self.stage in (None, letter.stage)
             and self.turn_id in (None, letter.turn_id)
+            and all(choose(letter.record) for topic, choose in self.chosen.items() if topic == letter.place.topic)
         )
 
 

@@ -14,6 +14,7 @@ from producers.redrive.ports import RedrivePorts
 from producers.redrive.stage import Redrive
 from producers.redrive.states import Fates, fold
 from producers.redrive.summary import RedriveRequest, RedriveSettings, RedriveSummary
+from producers.replay.pace import Pace
 from schemas import headers, serde
 from schemas.errors import Malformed
 from schemas.event import Event
@@ -25,6 +26,7 @@ from tests.support.memory_stores import MemoryActiveTurns, MemoryConversationDir
 
 SETTINGS = RedriveSettings(batch_letters_max=3, settle_seconds_max=1, settle_poll_seconds=0.5)
 PARTITIONS = 8
+UNPACED = Pace(None, lambda: 0.0)
 
 
 def single_partitions() -> dict[str, int]:
@@ -76,7 +78,7 @@ class RedriveWorld:
         self, letters: Sequence[Letter], patch: dict[str, Any] | None = None, *, again: bool = False
     ) -> RedriveSummary:
         mending = UNCHANGED if patch is None else Mending(patch=patch)
-        run = Redrive(self.ports(), SETTINGS, RedriveRequest(mending, None, again))
+        run = Redrive(self.ports(), SETTINGS, RedriveRequest(mending, None, again), UNPACED)
         return await run.run(letters, lambda _more: None)
 
     def driven(self, topic: Topic) -> list[Record]:

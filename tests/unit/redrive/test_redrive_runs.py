@@ -34,7 +34,7 @@ from schemas.topics import (
 )
 from tests.support import turn_events as have
 from tests.support.turn_events import ACCOUNT
-from tests.unit.redrive.redrive_world import SETTINGS, RedriveWorld
+from tests.unit.redrive.redrive_world import SETTINGS, UNPACED, RedriveWorld
 
 OWNER = Owner(ACCOUNT.tenant_id, ACCOUNT.user_id)
 POISON = {"max_tokens": -1}
@@ -152,7 +152,7 @@ async def test_a_crash_at_any_append_leaves_one_turn(world: RedriveWorld, failin
     ports = world.ports()
     failing_trail = type(ports.trail)(Failing(), "os:op", secrets.token_bytes, lambda: world.log.now_ms)
 
-    run = Redrive(replace(ports, producer=Failing(), trail=failing_trail), SETTINGS, RedriveRequest(UNCHANGED))
+    run = Redrive(replace(ports, producer=Failing(), trail=failing_trail), SETTINGS, RedriveRequest(UNCHANGED), UNPACED)
     with pytest.raises(OutcomeUnknown):
         await run.run([letter], lambda _more: None)
     world.log.now_ms += 60_000
@@ -298,7 +298,7 @@ async def test_a_turn_waits_for_one_that_its_user_has_asked_meanwhile(world: Red
 async def test_a_plan_does_nothing(world: RedriveWorld) -> None:
 
     letter = world.bury(TURNS_SUBMITTED, poisoned(have.submitted(have.turn(1))), have.turn_id(1))
-    planned = await Redrive(world.ports(), SETTINGS, RedriveRequest(Mending(patch=CURE))).plan([letter])
+    planned = await Redrive(world.ports(), SETTINGS, RedriveRequest(Mending(patch=CURE)), UNPACED).plan([letter])
     assert [each.place for each in planned.redriven] == [letter.place]
     assert not world.log.records(OPERATIONS_AUDIT.name)
     assert not world.driven(TURNS_SUBMITTED)
