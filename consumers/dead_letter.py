@@ -2,7 +2,9 @@
 
 from typing import Final
 
+from consumers.dead_bill import dead_bill
 from schemas import headers
+from schemas.bills import LOCAL_REGION
 from schemas.errors import Malformed, server_error
 from schemas.headers import header, make_headers
 from schemas.ids import parse_turn_id, turn_partition
@@ -17,14 +19,16 @@ _ORIGIN: Final = frozenset(
 )
 
 
-def bury(source: Topic, record: Record, stage: str, cause: Exception) -> tuple[Outgoing, ...]:
-    """The records that end ``record``: its dead letter and, if a client may wait for its turn, a ``Failed`` event.
+def bury(
+    source: Topic, record: Record, stage: str, cause: Exception, region: str = LOCAL_REGION
+) -> tuple[Outgoing, ...]:
+    """The records that end ``record``: its dead letter and, of a turn that is under way, a ``Failed`` event and a bill.
 
-    Empty for a topic without dead letters.
+    No letter for a topic without dead letters.
     """
-    letter = (dead_letter(source, record, stage, cause),) if source.dead_letters else ()
-    failed = failed_turn(record)
-    return letter if failed is None else (*letter, failed)
+    letter = dead_letter(source, record, stage, cause) if source.dead_letters else None
+    endings = (letter, failed_turn(record), dead_bill(source, record, region))
+    return tuple(ending for ending in endings if ending is not None)
 
 
 def dead_letter(source: Topic, record: Record, stage: str, cause: Exception) -> Outgoing:

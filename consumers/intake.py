@@ -97,7 +97,7 @@ class Intake:
     async def bury(self, record: Record, cause: Exception) -> None:
         """Write the dead letter of ``record`` and end its turn. Raises Retryable while the log does not take them."""
         work = self._work
-        letters = bury(work.source, record, work.stage, cause)
+        letters = bury(work.source, record, work.stage, cause, work.region)
         for letter in letters:
             await self._append_letter(letter)
         work.metrics.count("turnstream_dead_letters_total", stage=work.stage)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from consumers.dispatch import HoldLimits
 from consumers.retry import RetryPolicy
+from schemas.bills import LOCAL_REGION
 from schemas.ports import BatchProcess, GroupConsumer, KeyedProcess, LogSink, Metrics, Producer
 from schemas.topics import Topic
 
@@ -60,6 +61,7 @@ class Work:
     producer: Producer
     metrics: Metrics
     environment: Environment = field(default_factory=Environment)
+    region: str = LOCAL_REGION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

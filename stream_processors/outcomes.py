@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from schemas.bills import unused_bill
 from schemas.errors import Malformed, Refusal
 from schemas.event import Event
-from schemas.events import FinishReason, RateLimits, Turn, TurnAdmitted, TurnPrompted, Usage, UsageRecorded
+from schemas.events import Decision, FinishReason, RateLimits, Turn, TurnAdmitted, TurnPrompted
 from schemas.ids import turn_partition
 from schemas.ports import Emit, Metrics, Outcome
 from schemas.tokens import Refused
@@ -33,29 +34,29 @@ def refuse(turn: Turn, stage: str, refusal: Refusal, limits: RateLimits | None =
     return answer(turn, Refused(turn_id=turn.turn_id, stage=stage, refusal=refusal, limits=limits))
 
 
-def unused(event: TurnAdmitted | TurnPrompted, reason: FinishReason, recorded_at_ms: int) -> Emit:
+def unused(
+    event: TurnAdmitted | TurnPrompted,
+    reason: FinishReason,
+    recorded_at_ms: int,
+    *,
+    region: str,
+    decision: Decision = Decision.ALLOWED,
+) -> Emit:
     """The bill of a turn that was admitted and then refused: nothing was used, so its reservation is given back.
 
     ``recorded_at_ms`` must be the same when the record comes again.
     """
-    turn, account = event.turn, event.account
-    recorded = UsageRecorded(
-        turn_id=turn.turn_id,
-        conversation_id=turn.conversation_id,
-        tenant_id=account.tenant_id,
-        user_id=account.user_id,
-        key_id=account.key_id,
-        plan=account.plan,
-        model=event.served_model or turn.model,
+    recorded = unused_bill(
+        event.turn,
+        event.account,
+        model=event.served_model or event.turn.model,
         pool=event.pool,
-        usage=Usage(prompt_tokens=0, completion_tokens=0),
-        finish_reason=reason,
-        attempt=0,
-        duration_ms=max(0, recorded_at_ms - turn.submitted_at_ms),
-        submitted_at_ms=turn.submitted_at_ms,
+        reason=reason,
+        decision=decision,
         recorded_at_ms=recorded_at_ms,
+        region=region,
     )
-    return Emit(USAGE_EVENTS, key=account.user_id, event=recorded, turn_id=turn.turn_id)
+    return Emit(USAGE_EVENTS, key=event.account.user_id, event=recorded, turn_id=event.turn.turn_id)
 
 
 def decide_each(items: Iterable[T], decide: Callable[[T], Sequence[Emit]]) -> Sequence[Outcome]:

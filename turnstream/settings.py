@@ -20,6 +20,7 @@ from producers.accounts.core import AccountsSettings
 from producers.conversations.core import ConversationsSettings
 from producers.ingest.core import IngestSettings
 from producers.replay.settings import ReplaySettings
+from schemas.bills import LOCAL_REGION
 from schemas.errors import Fatal
 from schemas.models import DEFAULT_CATALOGUE, Catalogue, ModelCard
 from schemas.plans import DEFAULT_PLANS, Plan
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="ignore")
 
+    region: str = Field(
+        default=LOCAL_REGION, pattern="^[a-z0-9][a-z0-9-]*$", max_length=32, description="Where this runs; on bills."
+    )
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     cassandra: CassandraSettings = CassandraSettings()

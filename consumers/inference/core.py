@@ -12,9 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from consumers.inference.answer import Answer, Choice, answered_by
 from consumers.inference.pieces import Piece
+from schemas.bills import Billing, cost_nano_usd
 from schemas.content import Content
 from schemas.errors import Refusal
-from schemas.events import FinishReason, InferenceRequested, ModerationDecided, Prompt, Route, Usage, UsageRecorded
+from schemas.events import (
+    Decision,
+    FinishReason,
+    InferenceRequested,
+    ModerationDecided,
+    Prompt,
+    Route,
+    Usage,
+    UsageRecorded,
+)
 from schemas.ports import Generated, Verdict
 from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished, Refused
 from schemas.topics import POOLS
@@ -175,7 +185,7 @@ def measure(prompt: Prompt, tokens_before: int, produced: Sequence[Generated], t
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion, cached_tokens=report.cached_tokens or 0)
 
 
-def usage_recorded(request: InferenceRequested, answer: Answer) -> UsageRecorded | None:
+def usage_recorded(request: InferenceRequested, answer: Answer, billing: Billing) -> UsageRecorded | None:
     """The bill of an ended turn, from the log alone, so that a redelivery bills the same; None if refused before."""
     outcome = _outcome(request, answer)
     if outcome is None or answer.ended_at_ms is None:
@@ -194,6 +204,10 @@ def usage_recorded(request: InferenceRequested, answer: Answer) -> UsageRecorded
         pool=route.pool,
         usage=usage,
         finish_reason=reason,
+        decision=Decision.BLOCKED_OUTPUT if reason is FinishReason.CONTENT_FILTER else Decision.ALLOWED,
+        cost_nano_usd=cost_nano_usd(usage, billing.price_of(route.model)),
+        region=billing.region,
+        origin=turn.origin,
         attempt=answer.state.attempt,
         ttft_ms=None if first is None else max(0, first - turn.submitted_at_ms),
         duration_ms=max(0, answer.ended_at_ms - turn.submitted_at_ms),

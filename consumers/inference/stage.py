@@ -17,6 +17,7 @@ from consumers.inference.turn_log import TurnLog
 from consumers.inference.turn_ports import TurnPorts
 from consumers.inference.turn_run import TurnRun
 from schemas import headers
+from schemas.bills import Billing
 from schemas.events import InferenceRequested
 from schemas.ports import InferenceBackend, LogReader, Metrics, OutputPolicy, Producer, Received
 
@@ -43,9 +44,12 @@ class InferTurn:
         now_ms: Callable[[], int],
         owner_id: str,
         settings: InferenceSettings,
+        billing: Billing | None = None,
     ) -> None:
         breaker = PoolBreaker(settings.breaker_failures, settings.breaker_open_ms / 1000)
-        self._ports = TurnPorts(backend, policy, metrics, now_ms, lambda: self._in_flight, breaker, settings)
+        self._ports = TurnPorts(
+            backend, policy, metrics, now_ms, lambda: self._in_flight, breaker, settings, billing or Billing()
+        )
         self._in_flight = 0
         self._producer = producer
         self._reader = reader

@@ -4,6 +4,7 @@ import structlog
 
 from consumers.inference import core
 from consumers.inference.turn_log import TurnLog
+from schemas.bills import Billing
 from schemas.events import InferenceRequested, ModerationDecided
 from schemas.ports import Metrics, Outgoing
 from schemas.topics import MODERATION_DECISIONS, USAGE_EVENTS
@@ -11,10 +12,12 @@ from schemas.topics import MODERATION_DECISIONS, USAGE_EVENTS
 _log = structlog.get_logger()
 
 
-def bills(log: TurnLog, request: InferenceRequested, blocked: ModerationDecided | None) -> tuple[Outgoing, ...]:
+def bills(
+    log: TurnLog, request: InferenceRequested, blocked: ModerationDecided | None, billing: Billing
+) -> tuple[Outgoing, ...]:
     """The records to append after the terminal: usage, if any is due, and ``blocked``."""
     records = []
-    usage = core.usage_recorded(request, log.answer)
+    usage = core.usage_recorded(request, log.answer, billing)
     if usage is not None:
         records.append(log.record(USAGE_EVENTS, usage.user_id, usage))
     if blocked is not None:
@@ -25,7 +28,7 @@ def bills(log: TurnLog, request: InferenceRequested, blocked: ModerationDecided 
 def report(log: TurnLog, request: InferenceRequested, metrics: Metrics, *, found_ended: bool) -> None:
     """Count and log the turn's end, unless somebody else ended it."""
     pool, turn_id = request.pool, request.turn.turn_id
-    usage = core.usage_recorded(request, log.answer)
+    usage = core.usage_recorded(request, log.answer, Billing())
     if usage is None or found_ended:
         _log.info("turn_already_ended", turn_id=turn_id, pool=pool)
         return

@@ -1,10 +1,11 @@
 """What every run of a turn in one process shares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from consumers.inference.breaker import PoolBreaker
 from consumers.inference.core import InferenceSettings
+from schemas.bills import Billing
 from schemas.ports import InferenceBackend, Metrics, OutputPolicy
 
 
@@ -19,3 +20,4 @@ class TurnPorts:
     in_flight: Callable[[], int]
     breaker: PoolBreaker
     settings: InferenceSettings
+    billing: Billing = field(default_factory=Billing)

@@ -292,6 +292,6 @@ class TurnRun:
 
     async def _bill(self) -> None:
         # A terminal that was found, not written here, is billed again: perhaps nobody did.
-        records = turn_outcome.bills(self._log, self._request, self._blocked)
+        records = turn_outcome.bills(self._log, self._request, self._blocked, self._ports.billing)
         if records:
             await self._log.append((), records)

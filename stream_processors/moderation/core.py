@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.bills import LOCAL_REGION
 from schemas.errors import Malformed, Refusal, invalid_request
 from schemas.events import (
     Decision,
@@ -63,6 +64,7 @@ def decide(
     decided_at_ms: int,
     received_at_ms: int,
     traceparent: str | None,
+    region: str = LOCAL_REGION,
 ) -> Sequence[Emit]:
     """The events that carry out ``verdict``.
 
@@ -83,11 +85,13 @@ def decide(
     )
     record = Emit(MODERATION_DECISIONS, key=event.turn.turn_id, event=decided, turn_id=event.turn.turn_id)
     if verdict.decision is not Decision.ALLOWED:
-        bill = unused(event, FinishReason.CONTENT_FILTER, received_at_ms)
+        reason = FinishReason.CONTENT_FILTER
+        bill = unused(event, reason, received_at_ms, region=region, decision=verdict.decision)
         return (refuse(event.turn, MODERATION.name, content_policy_violation(), event.limits), record, bill)
     if not event.turn.wants_answer:
         said = (cleared(event), *nothing_said(event))
-        return (*(answer(event.turn, each) for each in said), record, unused(event, FinishReason.STOP, received_at_ms))
+        bill = unused(event, FinishReason.STOP, received_at_ms, region=region)
+        return (*(answer(event.turn, each) for each in said), record, bill)
     return (answer(event.turn, cleared(event)), _request(event), record)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from schemas.bills import LOCAL_REGION
 from schemas.events import TurnPrompted
 from schemas.ports import Emit, Metrics, Outcome, Received
 from stream_processors.moderation import core
@@ -14,8 +15,9 @@ from stream_processors.well_formed import over_well_formed
 class Moderate:
     """The ``BatchProcess`` of the row ``MODERATION``. Nothing is asked of anybody, so it is never Retryable."""
 
-    def __init__(self, policy: Policy, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+    def __init__(self, policy: Policy, metrics: Metrics, now_ms: Callable[[], int], region: str = LOCAL_REGION) -> None:
         self._policy = policy
+        self._region = region
         self._metrics = metrics
         self._now_ms = now_ms
 
@@ -37,4 +39,5 @@ class Moderate:
             decided_at_ms=self._now_ms(),
             received_at_ms=received.record.timestamp_ms,
             traceparent=received.traceparent,
+            region=self._region,
         )

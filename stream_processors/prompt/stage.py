@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 
+from schemas.bills import LOCAL_REGION
 from schemas.errors import Refusal, Retryable, model_not_found
 from schemas.events import FinishReason, TurnAdmitted, TurnPrompted
 from schemas.models import ModelCard, by_id
@@ -39,8 +40,10 @@ class BuildPrompts:
         history: History,
         count: TokenCounter,
         metrics: Metrics,
+        region: str = LOCAL_REGION,
     ) -> None:
         self._settings = settings
+        self._region = region
         self._cards = by_id(catalogue)
         self._plans = plans
         self._policy = core.policy_section(settings)
@@ -113,7 +116,7 @@ class BuildPrompts:
         prompted = self._prompted(event, found)
         if isinstance(prompted, Refusal):
             # When it was refused must not change when its record comes again.
-            bill = unused(event, FinishReason.FAILED, received.record.timestamp_ms)
+            bill = unused(event, FinishReason.FAILED, received.record.timestamp_ms, region=self._region)
             return (refuse(event.turn, PROMPT.name, prompted, event.limits), bill)
         return (pass_on(TURNS_PROMPTED, event.turn, prompted),)
 

@@ -12,6 +12,7 @@ from consumers.inference.cancel_listener import CancelListener
 from consumers.inference.stage import InferTurn, make_backend
 from consumers.loop import run_keyed
 from consumers.work import KeyedSettings, KeyedWork
+from schemas.bills import Billing
 from schemas.errors import Fatal
 from schemas.ports import TopicPartition
 from schemas.topics import INFERENCE_REQUESTS, TURNS_CANCELLED
@@ -83,6 +84,7 @@ async def run_inference(process: Process, pools: Sequence[str]) -> None:
                 now_ms=now_ms,
                 owner_id=owner_id,
                 settings=settings.inference,
+                billing=Billing.of(settings.models, settings.region),
             )
             works.append(_work(process, pool, member, producer, infer))
             require_loop(process, f"{STAGE}.{pool}", member)
@@ -113,4 +115,5 @@ def _work(
         metrics=process.metrics,
         process=infer,
         settings=loop_settings(process.settings, pool),
+        region=process.settings.region,
     )

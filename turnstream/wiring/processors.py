@@ -98,11 +98,13 @@ def _prompt(parts: _Parts) -> BatchProcess:
         history=CassandraHistory(parts.cql, settings.prompt.statements_in_flight_max),
         count=load_counter(settings.prompt.tokenizer_file),
         metrics=metrics,
+        region=settings.region,
     )
 
 
 def _moderation(parts: _Parts) -> BatchProcess:
-    return Moderate(load_policy(parts.process.settings.moderation), parts.process.metrics, now_ms)
+    settings = parts.process.settings
+    return Moderate(load_policy(settings.moderation), parts.process.metrics, now_ms, settings.region)
 
 
 _MAKERS: Final[Mapping[StageRow, Callable[[_Parts], BatchProcess]]] = {
@@ -153,6 +155,7 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
                 metrics=process.metrics,
                 process=processes[row],
                 settings=settings.loops.processors,
+                region=settings.region,
             )
             for row, member in zip(rows, members, strict=True)
         ]

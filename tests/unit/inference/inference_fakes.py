@@ -11,12 +11,14 @@ from consumers.inference.core import InferenceSettings
 from consumers.inference.stage import InferTurn
 from schemas import ids, serde
 from schemas.accounts import Account
+from schemas.bills import Billing
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
 from schemas.events import Decision, InferenceRequested, Prompt, Turn, TurnCancelled, UsageRecorded
 from schemas.generation import Sampling
 from schemas.messages import Message, Role
 from schemas.metrics import Counter, Gauge, Histogram
+from schemas.models import Price
 from schemas.ports import Generated, InferenceBackend, Outgoing, Received, Record, TopicPartition, Verdict
 from schemas.tokens import TokenEvent
 from schemas.topics import INFERENCE_REQUESTS, TOKENS, TURNS_CANCELLED, USAGE_EVENTS
@@ -26,6 +28,7 @@ NOW_MS = 1_700_000_000_000
 PARTITION = 3
 TURN_ID = ids.new_turn_id(NOW_MS, PARTITION, b"entropy!")
 SETTINGS = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, coalesce_ms_max=0, outage_ms_max=100, stand_back_ms=5)
+BILLING = Billing({"demo": Price(input=0.5, cached_input=0.25, output=2.0)}, "north")
 WORDS = tuple(f" w{number}" for number in range(8))
 
 
@@ -205,6 +208,7 @@ class World:
             now_ms=self.log.clock,
             owner_id=owner,
             settings=self.settings,
+            billing=BILLING,
         )
 
 
