@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 from producers.http.refused import RequestRefused
 from producers.ingest.turn_request import TurnRequest
@@ -28,6 +28,9 @@ class IngestSettings(BaseModel):
     models: tuple[ModelCard, ...] = Field(default=DEFAULT_CATALOGUE, min_length=1)
     plans: Mapping[str, Plan] = Field(default=DEFAULT_PLANS, description="Set by `TURNSTREAM_PLANS`, not here.")
     turn_seconds_max: int = Field(default=600, ge=1, description="After this nobody waits for an answer.")
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks whose `X-Forwarded-For` is believed, such as `10.0.0.0/8`."
+    )
     body_bytes_max: int = Field(default=512 * 1024, ge=1, description="Leaves room for history in a record of 1 MB.")
     body_seconds_max: float = Field(default=10, gt=0, description="From the first to the last byte of a body.")
     messages_max: int = Field(default=2048, ge=1, description="Messages of a stateless request.")
@@ -56,13 +59,15 @@ class IngestSettings(BaseModel):
 class Arrival:
     """When a request came, in Unix milliseconds, and how its turn is called.
 
-    ``conversation_id`` is for a turn that starts a conversation; ``tokens_from`` lies before every record of the turn.
+    ``conversation_id`` is for a turn that starts a conversation; ``tokens_from`` lies before every record of the turn;
+    ``origin``: a keyed hash of where it came from (``producers.http.origins``).
     """
 
     now_ms: int
     turn_id: str
     conversation_id: str
     tokens_from: int
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ def accept(request: TurnRequest, credential: Credential, arrival: Arrival, setti
         deadline_ms=arrival.now_ms + settings.turn_seconds_max * 1000,
         tokens_from=arrival.tokens_from,
         end_user=request.end_user,
+        origin=arrival.origin,
         api=request.api,
         request=request.shown,
         instructions=request.instructions,

@@ -11,10 +11,10 @@ from producers.http.refused import RequestRefused
 from producers.ingest.core import IngestSettings, Submission
 from producers.ingest.idempotency import KeyHasher, Standing, standing_of
 from producers.ingest.ports import IngestPorts
-from producers.ingest.submitting import Submitter
+from producers.ingest.submitting import Sender, Submitter
 from producers.ingest.turn_request import TurnRequest
 from schemas import ids
-from schemas.accounts import Account, Credential
+from schemas.accounts import Account
 from schemas.errors import Retryable, idempotency_mismatch
 from schemas.ports import AnswerReader, TurnClaim
 
@@ -26,10 +26,9 @@ _JOINED: Final = "turnstream_turns_joined_total"
 class Asker:
     """Who sends a request, and under which key."""
 
-    credential: Credential
+    sender: Sender
     account: Account
     key: str
-    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +55,14 @@ class OnceOnly:
         Raises RequestRefused, and Retryable: then the same request finds out what became of it.
         """
         claims = self._ports.claims
-        fresh = self._submitter.draft(request, asker.credential)
+        fresh = self._submitter.draft(request, asker.sender)
         turn = fresh.event.turn
         wanted = TurnClaim(turn.turn_id, turn.conversation_id, turn.tokens_from or 0, self._hasher.request(request))
         scope = self._hasher.scope(asker.account, asker.key)
         held = await claims.claim(scope, wanted)
         for _ in range(self._settings.claim_tries_max):
             if held.turn_id == wanted.turn_id:
-                return await self._first(fresh, asker.traceparent)
+                return await self._first(fresh, asker.sender)
             if held.request_hash != wanted.request_hash:
                 self._ports.metrics.count(_JOINED, outcome="mismatch")
                 raise RequestRefused(idempotency_mismatch())
@@ -82,27 +81,27 @@ class OnceOnly:
             return Standing.EMPTY
         return standing
 
-    async def begin_new(self, request: TurnRequest, credential: Credential, traceparent: str | None) -> Begun:
+    async def begin_new(self, request: TurnRequest, sender: Sender) -> Begun:
         """The turn of a request without a key, submitted. Raises RequestRefused, OutcomeUnknown."""
-        return await self._first(self._submitter.draft(request, credential), traceparent)
+        return await self._first(self._submitter.draft(request, sender), sender)
 
-    async def _first(self, fresh: Submission, traceparent: str | None) -> Begun:
+    async def _first(self, fresh: Submission, sender: Sender) -> Begun:
         reader = self._ports.readers.open(fresh.event.turn.turn_id)
         with ExitStack() as unanswered:
             unanswered.callback(reader.close)
-            await self._submitter.submit(fresh.event, traceparent)
+            await self._submitter.submit(fresh.event, sender.traceparent)
             unanswered.pop_all()
         return Begun(fresh, reader, joined=False)
 
     async def _join(self, request: TurnRequest, asker: Asker, held: TurnClaim, *, seen: bool) -> Begun:
-        submission = self._submitter.rebuild(request, asker.credential, held)
+        submission = self._submitter.rebuild(request, asker.sender, held)
         reader = await self._ports.readers.follow(held.turn_id)
         outcome = "joined"
         with ExitStack() as unanswered:
             unanswered.callback(reader.close)
             if not seen and not await self._appears(held.turn_id, reader):
                 # A doubled submission is harmless: the log counts one clearance and one owner of a turn.
-                await self._submitter.submit(submission.event, asker.traceparent)
+                await self._submitter.submit(submission.event, asker.sender.traceparent)
                 outcome = "resubmitted"
             unanswered.pop_all()
         self._ports.metrics.count(_JOINED, outcome=outcome)

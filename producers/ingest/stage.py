@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -10,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from producers.http.body import read_body
 from producers.http.callers import Callers
 from producers.http.exchange import exchange_of
+from producers.http.origins import Origins, origin_key
 from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
 from producers.ingest.core import STAGE, IngestSettings
@@ -18,11 +20,11 @@ from producers.ingest.once import Asker, Begun, OnceOnly
 from producers.ingest.ports import IngestPorts
 from producers.ingest.resuming import Resumer, Resumption
 from producers.ingest.storing import until_stored
-from producers.ingest.submitting import Submitter
+from producers.ingest.submitting import Sender, Submitter
 from producers.ingest.turn_finder import TurnFinder, not_found, owns
 from producers.ingest.turn_request import TurnRequest
 from schemas import ids
-from schemas.accounts import Account, Credential
+from schemas.accounts import Account
 from schemas.cursors import cursor_key
 from schemas.events import Api
 from schemas.tokens import Cancelled, Cleared, Terminal
@@ -53,6 +55,7 @@ class Ingest:
         self._ports = ports
         self._settings = settings
         self._admission = admission
+        self._origins = Origins(origin_key(pepper), settings.trusted_proxies)
         self._submitter = Submitter(ports, settings, admission.forecast)
         self._once = OnceOnly(ports, settings, self._submitter, KeyHasher(pepper))
         self.finder: Final = TurnFinder(ports, settings, tokens_partitions)
@@ -95,7 +98,7 @@ class Ingest:
     async def store(self, request: TurnRequest, headers: Headers, seconds_max: float) -> Cleared:
         """A turn that wants no answer, until the history shows it: its clearance says where."""
         with self._counted_refusals(), self._admission.slot(queued=False):
-            begun = await self._begin(request, self.callers.credential(headers), headers)
+            begun = await self._begin(request, Sender(self.callers.credential(headers)), headers)
             try:
                 return await until_stored(begun.reader, seconds_max)
             finally:
@@ -109,19 +112,19 @@ class Ingest:
         read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
         body = await self.read_body(headers, receive)
         request = await understand(body, lambda: self.callers.resolve(credential))
-        begun = await self._begin(request, credential, headers)
+        begun = await self._begin(request, Sender(credential, origin=self._origins.origin(scope)), headers)
         submission = begun.submission
         turn = submission.event.turn
         exchange = exchange_of(scope)
         exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
         await self._ports.answerer.answer(turn, begun.reader, receive, send, submission.form)
 
-    async def _begin(self, request: TurnRequest, credential: Credential, headers: Headers) -> Begun:
+    async def _begin(self, request: TurnRequest, sender: Sender, headers: Headers) -> Begun:
         key = read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
-        traceparent = headers.get(_TRACEPARENT)
+        sender = replace(sender, traceparent=headers.get(_TRACEPARENT))
         if key is None:
-            return await self._once.begin_new(request, credential, traceparent)
-        asker = Asker(credential, await self.callers.resolve(credential), key, traceparent)
+            return await self._once.begin_new(request, sender)
+        asker = Asker(sender, await self.callers.resolve(sender.credential), key)
         return await self._once.begin(request, asker)
 
     @contextmanager

@@ -1,5 +1,6 @@
 """Giving a request its names, and putting it on the log."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -19,6 +20,15 @@ from schemas.topics import TURNS_SUBMITTED
 _LOG: Final = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends a request and, as far as that is known, from where (``producers.http.origins``)."""
+
+    credential: Credential
+    traceparent: str | None = None
+    origin: str | None = None
+
+
 class Submitter:
     """Turns of this edge, from their request to the log."""
 
@@ -27,7 +37,7 @@ class Submitter:
         self._settings = settings
         self._forecast = forecast
 
-    def draft(self, request: TurnRequest, credential: Credential) -> Submission:
+    def draft(self, request: TurnRequest, sender: Sender) -> Submission:
         """A new turn, which nobody knows yet. Raises RequestRefused."""
         ports = self._ports
         partition, now_ms = ports.readers.home_partition(), ports.now_ms()
@@ -36,13 +46,14 @@ class Submitter:
             turn_id=ids.new_turn_id(now_ms, partition, ports.entropy(ids.TURN_ENTROPY_BYTES)),
             conversation_id=ids.new_conversation_id(now_ms, ports.entropy(ids.CONVERSATION_ENTROPY_BYTES)),
             tokens_from=ports.readers.position(partition),
+            origin=sender.origin,
         )
-        return accept(request, credential, arrival, self._settings)
+        return accept(request, sender.credential, arrival, self._settings)
 
-    def rebuild(self, request: TurnRequest, credential: Credential, claim: TurnClaim) -> Submission:
+    def rebuild(self, request: TurnRequest, sender: Sender, claim: TurnClaim) -> Submission:
         """The turn that ``claim`` stands for, as it was made from the same request. Raises RequestRefused."""
-        arrival = Arrival(self._ports.now_ms(), claim.turn_id, claim.conversation_id, claim.tokens_from)
-        return accept(request, credential, arrival, self._settings)
+        arrival = Arrival(self._ports.now_ms(), claim.turn_id, claim.conversation_id, claim.tokens_from, sender.origin)
+        return accept(request, sender.credential, arrival, self._settings)
 
     async def submit(self, event: TurnSubmitted, traceparent: str | None) -> None:
         """Put ``event`` on the log. Raises OutcomeUnknown, RecordTooLarge."""
