@@ -25,6 +25,8 @@ Counter = Literal[
     "turnstream_stream_errors_total",
     "turnstream_unterminated_turns_total",
     "turnstream_dependency_failures_total",
+    "turnstream_abuse_signals_total",
+    "turnstream_abuse_turns_total",
 ]
 Gauge = Literal[
     "turnstream_streams_open",
@@ -124,6 +126,16 @@ METRICS: Final[dict[str, Metric]] = {
         "Times that a stage went on without a dependency.",
         ("dependency",),
         advice="Growing: that server is down or slow; see the degradation table.",
+    ),
+    "turnstream_abuse_signals_total": Metric(
+        "Abuse signals given, by the level that they set.",
+        ("level",),
+        advice="A jump: look at who it is with `turnstream abuse list` before thresholds hit the innocent.",
+    ),
+    "turnstream_abuse_turns_total": Metric(
+        "Turns of users who stood on the ladder: warned and slowed ones went on, suspended ones did not.",
+        ("level",),
+        advice="`suspend` growing: somebody keeps knocking; `turnstream abuse list` says who.",
     ),
     "turnstream_streams_open": Metric("Client streams open now."),
     "turnstream_pool_breaker_open": Metric(

@@ -36,7 +36,7 @@ class Key(StrEnum):
     USER = "user_id"
     SUBJECT = "subject_id"
     ABUSER = "tenant_id|user_id"
-    ROLLUP = "tenant_id|user_id|model|window_start_ms"
+    ROLLUP = "tenant_id|user_id|model|window|window_start_ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ MODERATION_DECISIONS: Final = Topic(
     partitions=16,
     retention_hours=30 * 24,
     producer="moderation, inference",
-    groups=(),
+    groups=("turnstream.windows",),
     summary="Every verdict of the policy with its reasons.",
 )
 USAGE_EVENTS: Final = Topic(
@@ -150,7 +150,7 @@ USAGE_ROLLUPS: Final = Topic(
     retention_hours=30 * 24,
     producer="windows",
     groups=(),
-    summary="Usage per user, model and minute; the last record of a key wins.",
+    summary="Usage per user, model and minute or hour; the last record of a key wins.",
     cleanup=Cleanup.COMPACT,
     dead_letters=False,
 )
@@ -186,6 +186,16 @@ ABUSE_SIGNALS: Final = Topic(
     summary="The rung of the ladder on which a user stands. Read from its beginning by every auth process.",
     cleanup=Cleanup.COMPACT,
     dead_letters=False,
+)
+ABUSE_EVIDENCE: Final = Topic(
+    name="abuse.evidence.v1",
+    event=abuse.AbuseEvidence,
+    key=Key.SUBJECT,
+    partitions=16,
+    retention_hours=24,
+    producer="windows, operators",
+    groups=("turnstream.windows",),
+    summary="What counts for or against a user, by user or by address. Partitions: as many as usage.events.v1 has.",
 )
 OPERATIONS_AUDIT: Final = Topic(
     name="operations.audit.v1",
@@ -229,6 +239,7 @@ ALL_TOPICS: Final = (
     LIMITS_LEDGER,
     ACCOUNT_CHANGES,
     ABUSE_SIGNALS,
+    ABUSE_EVIDENCE,
     OPERATIONS_AUDIT,
 )
 BY_NAME: Final = {topic.name: topic for topic in ALL_TOPICS}

@@ -1,21 +1,26 @@
-"""Usage per user, model and minute. Pure.
+"""Usage per user, model, minute and hour. Pure.
 
-A window is a minute of event time (``recorded_at_ms``), never of the worker's clock, so a worker that catches up counts
-as one that keeps up. The state of one user and model is plain JSON, which Faust's table keeps and restores. Each window
-knows the turns in it, so a redelivered event counts once. An event later than ``windows_kept_max`` minutes behind the
-newest of its user and model is *late*: its window is gone, and counting it alone would overwrite the published total
-with a smaller one; it is left out (the sums over ``usage.events.v1`` itself stay exact).
+A window is a minute or an hour of event time (``recorded_at_ms``), never of the worker's clock, so a worker that
+catches up counts as one that keeps up. The state of one user and model is plain JSON, which Faust's table keeps and
+restores. Each minute knows the turns in it, so a redelivered event counts once, in the minute and in its hour. An event
+later than ``windows_kept_max`` minutes behind the newest of its user and model is *late*: its window is gone, and
+counting it alone would overwrite the published total with a smaller one; it is left out (the sums over
+``usage.events.v1`` itself stay exact).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypedDict
+from typing import Final, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import UsageRecorded, UsageRolledUp
+from stream_processors.windows.abuse_settings import AbuseSettings
 
 WINDOW_MS: Final = 60_000
+HOUR_MS: Final = 60 * WINDOW_MS
+# Minutes are kept under their start alone.
+_HOUR_PREFIX: Final = "h"
 
 
 class WindowsSettings(BaseModel):
@@ -37,43 +42,54 @@ class WindowsSettings(BaseModel):
     session_timeout_s: float = Field(default=10.0, gt=0, description="Until a dead worker's partitions move on.")
     poll_records_max: int = Field(default=500, ge=1)
     stream_records_max: int = Field(default=1_000, ge=1, description="Records buffered for the agent.")
+    abuse: AbuseSettings = AbuseSettings()
     start_seconds_max: float = Field(default=60.0, gt=0, description="Until the table is restored and reading begins.")
     stop_seconds_max: float = Field(default=15.0, gt=0)
 
 
 class Window(TypedDict):
-    """One minute of one user and model; ``seen`` holds ids of the turns in it."""
+    """One window of one user and model; ``seen`` holds ids of the turns in it, for a minute.
+
+    What was kept by a version that did not know cached tokens and costs has none.
+    """
 
     turns: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: NotRequired[int]
+    cost_nano_usd: NotRequired[int]
     seen: list[str]
 
 
 Windows = Mapping[str, Window]
-"""Windows by their start, in decimal Unix milliseconds (JSON has no other keys)."""
+"""Minutes by their start in decimal Unix milliseconds (JSON has no other keys); hours the same with an ``h`` before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The windows after an event, and the total of the event's window; no total for a late or an unused one."""
+    """The windows after an event, and the totals of its minute and hour; none for a late or an unused event."""
 
     windows: Windows
-    rollup: UsageRolledUp | None
+    rollups: tuple[UsageRolledUp, ...]
 
 
 def count(windows: Windows, event: UsageRecorded, settings: WindowsSettings) -> Counted:
-    """Count ``event`` in its window, once. A redelivered event gives the same total again; unused turns none."""
+    """Count ``event`` once. A redelivered event gives the same totals again; unused turns none."""
     if event.unused:
-        return Counted(windows, None)
-    start = window_start(event)
-    newest = max((int(key) for key in windows), default=start)
-    oldest = max(newest, start) - (settings.windows_kept_max - 1) * WINDOW_MS
+        return Counted(windows, ())
+    start, hour_start = window_start(event), event.recorded_at_ms - event.recorded_at_ms % HOUR_MS
+    oldest = max(newest_start(windows), start) - (settings.windows_kept_max - 1) * WINDOW_MS
     if start < oldest:
-        return Counted(windows, None)
-    window = _added(windows.get(str(start)), event, settings.turns_per_window_max)
-    kept = {key: value for key, value in windows.items() if int(key) >= oldest}
-    return Counted({**kept, str(start): window}, _rollup(event, start, window))
+        return Counted(windows, ())
+    hour_key = f"{_HOUR_PREFIX}{hour_start}"
+    minute, hour = windows.get(str(start)) or _empty(), windows.get(hour_key) or _empty()
+    if event.turn_id not in minute["seen"]:
+        hour = _added(hour, event)
+        minute = _added(minute, event)
+        minute["seen"] = [*minute["seen"], event.turn_id][: settings.turns_per_window_max]
+    kept = {key: value for key, value in windows.items() if _end(key) > oldest}
+    rollups = (_rollup(event, "minute", start, minute), _rollup(event, "hour", hour_start, hour))
+    return Counted({**kept, str(start): minute, hour_key: hour}, rollups)
 
 
 def window_start(event: UsageRecorded) -> int:
@@ -82,46 +98,57 @@ def window_start(event: UsageRecorded) -> int:
 
 
 def newest_start(windows: Windows) -> int:
-    """Start of the newest window; 0 without any."""
-    return max((int(key) for key in windows), default=0)
+    """Start of the newest minute; 0 without any."""
+    return max((int(key) for key in windows if not key.startswith(_HOUR_PREFIX)), default=0)
 
 
 def table_key(event: UsageRecorded) -> str:
     """The key of the event's windows in the table."""
-    return _joined(event.tenant_id, event.user_id, event.model)
+    return joined(event.tenant_id, event.user_id, event.model)
 
 
 def rollup_key(rollup: UsageRolledUp) -> str:
-    """The record key on ``usage.rollups.v1``: ``tenant_id|user_id|model|window_start_ms``."""
-    return _joined(rollup.tenant_id, rollup.user_id, rollup.model, str(rollup.window_start_ms))
+    """The record key on ``usage.rollups.v1``: ``tenant_id|user_id|model|window|window_start_ms``."""
+    return joined(rollup.tenant_id, rollup.user_id, rollup.model, rollup.window, str(rollup.window_start_ms))
 
 
-def _joined(*parts: str) -> str:
-    # Escaped, so that no two different users can have one key.
+def joined(*parts: str) -> str:
+    """One key of several parts, escaped, so that no two different users can have one key."""
     return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
 
 
-def _added(window: Window | None, event: UsageRecorded, turns_max: int) -> Window:
-    if window is None:
-        window = Window(turns=0, prompt_tokens=0, completion_tokens=0, seen=[])
-    if event.turn_id in window["seen"]:
-        return window
+def _end(key: str) -> int:
+    if key.startswith(_HOUR_PREFIX):
+        return int(key.removeprefix(_HOUR_PREFIX)) + HOUR_MS
+    return int(key) + WINDOW_MS
+
+
+def _empty() -> Window:
+    return Window(turns=0, prompt_tokens=0, completion_tokens=0, cached_tokens=0, cost_nano_usd=0, seen=[])
+
+
+def _added(window: Window, event: UsageRecorded) -> Window:
     return Window(
         turns=window["turns"] + 1,
         prompt_tokens=window["prompt_tokens"] + event.usage.prompt_tokens,
         completion_tokens=window["completion_tokens"] + event.usage.completion_tokens,
-        seen=[*window["seen"], event.turn_id][:turns_max],
+        cached_tokens=window.get("cached_tokens", 0) + event.usage.cached_tokens,
+        cost_nano_usd=window.get("cost_nano_usd", 0) + event.cost_nano_usd,
+        seen=window["seen"],
     )
 
 
-def _rollup(event: UsageRecorded, start: int, window: Window) -> UsageRolledUp:
+def _rollup(event: UsageRecorded, kind: Literal["minute", "hour"], start: int, window: Window) -> UsageRolledUp:
     return UsageRolledUp(
         tenant_id=event.tenant_id,
         user_id=event.user_id,
         model=event.model,
+        window=kind,
         window_start_ms=start,
-        window_end_ms=start + WINDOW_MS,
+        window_end_ms=start + (WINDOW_MS if kind == "minute" else HOUR_MS),
         turns=window["turns"],
         prompt_tokens=window["prompt_tokens"],
         completion_tokens=window["completion_tokens"],
+        cached_tokens=window.get("cached_tokens", 0),
+        cost_nano_usd=window.get("cost_nano_usd", 0),
     )

@@ -9,25 +9,41 @@ from typing import Any, Final
 import structlog
 
 from schemas.errors import Fatal, Retryable
-from schemas.topics import USAGE_EVENTS, USAGE_ROLLUPS
+from schemas.ports import Metrics
+from schemas.topics import ABUSE_EVIDENCE, ABUSE_SIGNALS, MODERATION_DECISIONS, USAGE_EVENTS, USAGE_ROLLUPS
 from stream_processors.windows.core import WindowsSettings
 from stream_processors.windows.faust_app import make_app
 from stream_processors.windows.kafka_partitions import partition_counts
 
-_TOPICS: Final = (USAGE_EVENTS.name, USAGE_ROLLUPS.name, USAGE_EVENTS.dlq)
+_TOPICS: Final = (
+    USAGE_EVENTS.name,
+    USAGE_EVENTS.dlq,
+    USAGE_ROLLUPS.name,
+    MODERATION_DECISIONS.name,
+    MODERATION_DECISIONS.dlq,
+    ABUSE_EVIDENCE.name,
+    ABUSE_EVIDENCE.dlq,
+    ABUSE_SIGNALS.name,
+)
 
 _log: Final = structlog.get_logger(__name__)
 
 
-async def run(settings: WindowsSettings, stop: asyncio.Event, on_started: Callable[[], None] = lambda: None) -> None:
-    """Roll usage up until ``stop`` is set; ``on_started`` is called when reading begins. The topics must exist.
+async def run(
+    settings: WindowsSettings, stop: asyncio.Event, metrics: Metrics, on_started: Callable[[], None] = lambda: None
+) -> None:
+    """Roll usage up and watch for abuse until ``stop`` is set; ``on_started`` is called when reading begins.
 
-    Raises Fatal when they do not or when Faust crashes, Retryable when Kafka does not answer or Faust is not up within
-    ``start_seconds_max``: the process is to be started again, and counts on from its changelog.
+    Raises Fatal when topics do not exist or do not fit together or when Faust crashes, Retryable when Kafka does not
+    answer or Faust is not up within ``start_seconds_max``: the process is to be started again, and counts on from its
+    changelogs.
     """
     counts = await partition_counts(settings.bootstrap_servers, _TOPICS, settings.start_seconds_max)
+    if counts[ABUSE_EVIDENCE.name] != counts[USAGE_EVENTS.name]:
+        # A user's evidence and usage must meet in one partition of the table.
+        raise Fatal(f"{ABUSE_EVIDENCE.name} and {USAGE_EVENTS.name} must have equally many partitions")
     with TemporaryDirectory(prefix="turnstream-windows-") as data_dir:
-        app = make_app(settings, counts[USAGE_EVENTS.name], Path(data_dir))
+        app = make_app(settings, counts[USAGE_EVENTS.name], Path(data_dir), metrics)
         try:
             await _start(app, settings)
             _log.info("windows_started", partitions=counts[USAGE_EVENTS.name])

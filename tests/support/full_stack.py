@@ -205,7 +205,9 @@ class FullStack:
         newest: dict[bytes | None, dict[str, Any]] = {}
         for record in await self.records():
             if record.topic == "usage.rollups.v1" and f"|{user}|".encode() in (record.key or b""):
-                newest[record.key] = json.loads(record.value)
+                rollup = json.loads(record.value)
+                if rollup["window"] == "minute":
+                    newest[record.key] = rollup
         names = ("turns", "prompt_tokens", "completion_tokens")
         return {name: sum(rollup[name] for rollup in newest.values()) for name in names}
 

@@ -11,7 +11,11 @@ REFUSING_STAGES: Final = ("auth", "rate_limit", "prompt")
 _ANY_REFUSAL: Final = "any stage that refuses"
 _GROUP_PREFIX: Final = "turnstream."
 # Read by position, without a consumer group, and so not among the topic's groups.
-_GROUPLESS_READERS: Final = {topics.TOKENS.name: ("edge", "inference"), topics.TURNS_CANCELLED.name: ("inference",)}
+_GROUPLESS_READERS: Final = {
+    topics.TOKENS.name: ("edge", "inference"),
+    topics.TURNS_CANCELLED.name: ("inference",),
+    topics.ABUSE_SIGNALS.name: ("auth",),
+}
 
 
 def writers(topic: Topic) -> tuple[str, ...]:

@@ -18,11 +18,13 @@ from schemas.topics import USAGE_EVENTS, USAGE_ROLLUPS, plan_topics
 from stream_processors.windows.core import WindowsSettings
 from stream_processors.windows.stage import run
 from tests.support.real_servers import real_servers
+from tests.support.turn_events import CountedMetrics
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 MINUTE = 1_700_000_040_000
 SEEN_SECONDS_MAX = 40
 PARTITIONS = 2
+READ_AND_WRITTEN = ("usage.", "abuse.", "moderation.")
 
 
 def usage(turn: int, user: str = "ann") -> UsageRecorded:
@@ -61,8 +63,8 @@ class Kafka:
         async with asyncio.timeout(SEEN_SECONDS_MAX):
             async for record in self.rollups:
                 rollup: UsageRolledUp = decode(USAGE_ROLLUPS, record.value)
-                assert record.key == f"tenant|{rollup.user_id}|model|{MINUTE}".encode()
-                if rollup.user_id == user:
+                if rollup.user_id == user and rollup.window == "minute":
+                    assert record.key == f"tenant|{user}|model|minute|{MINUTE}".encode()
                     assert rollup.turns <= turns
                     if rollup.turns == turns:
                         return rollup
@@ -72,7 +74,7 @@ class Kafka:
     async def worker(self) -> AsyncIterator[None]:
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(run(self.settings, stop))
+            group.create_task(run(self.settings, stop, CountedMetrics()))
             yield
             stop.set()
 
@@ -92,7 +94,7 @@ def topics(bootstrap: str) -> str:
 async def create_topics(bootstrap: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    plans = [plan for plan in plan_topics(PARTITIONS, None, 1) if plan.name.startswith("usage.")]
+    plans = [plan for plan in plan_topics(PARTITIONS, None, 1) if plan.name.startswith(READ_AND_WRITTEN)]
     await admin.create_topics([NewTopic(p.name, p.partitions, 1, topic_configs=dict(p.config)) for p in plans])
     await admin.close()
 
@@ -162,10 +164,12 @@ async def test_topics_that_do_not_exist_are_fatal(
     missing = ("usage.nowhere.v1",)
     monkeypatch.setattr("stream_processors.windows.stage._TOPICS", missing)
     with pytest.raises(Fatal, match=r"usage\.nowhere\.v1"):
-        await run(kafka.settings.model_copy(update={"bootstrap_servers": (bootstrap,)}), asyncio.Event())
+        await run(
+            kafka.settings.model_copy(update={"bootstrap_servers": (bootstrap,)}), asyncio.Event(), CountedMetrics()
+        )
 
 
 async def test_a_kafka_that_does_not_answer_is_retryable() -> None:
     settings = WindowsSettings(bootstrap_servers=("127.0.0.1:1",), start_seconds_max=5)
     with pytest.raises(Retryable):
-        await run(settings, asyncio.Event())
+        await run(settings, asyncio.Event(), CountedMetrics())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.events import FinishReason, Usage, UsageRecorded, UsageRolledUp
 from stream_processors.windows.core import (
+    HOUR_MS,
     WINDOW_MS,
     Counted,
     Windows,
@@ -22,6 +23,7 @@ from stream_processors.windows.idle_keys import IdleKeys
 
 SETTINGS = WindowsSettings(windows_kept_max=3, turns_per_window_max=4)
 MINUTE = 1_700_000_040_000
+HOUR = MINUTE - MINUTE % HOUR_MS
 
 
 def usage(turn: int, at_ms: int = MINUTE, **changes: Any) -> UsageRecorded:
@@ -45,12 +47,13 @@ def usage(turn: int, at_ms: int = MINUTE, **changes: Any) -> UsageRecorded:
 
 
 def fold(*events: UsageRecorded, settings: WindowsSettings = SETTINGS) -> tuple[Windows, list[UsageRolledUp | None]]:
+    """The windows after the events, and per event the total of its minute."""
     windows: Windows = {}
     rollups: list[UsageRolledUp | None] = []
     for event in events:
         counted = count(windows, event, settings)
         windows = counted.windows
-        rollups.append(counted.rollup)
+        rollups.append(counted.rollups[0] if counted.rollups else None)
     return windows, rollups
 
 
@@ -72,7 +75,7 @@ def test_a_redelivered_event_gives_the_same_total_again() -> None:
 def test_an_event_for_a_window_that_is_gone_is_left_out() -> None:
     windows, rollups = fold(usage(1), usage(2, MINUTE + 3 * WINDOW_MS), usage(3, MINUTE))
     assert rollups[2] is None
-    assert set(windows) == {str(MINUTE + 3 * WINDOW_MS)}
+    assert set(windows) == {str(MINUTE + 3 * WINDOW_MS), f"h{HOUR}"}
 
 
 def test_an_event_behind_the_newest_but_in_a_window_that_is_kept_counts() -> None:
@@ -117,7 +120,7 @@ def test_totals_do_not_depend_on_order_or_repetition(turns: list[tuple[int, int]
 def test_keys_name_tenant_user_model_and_window() -> None:
     _, (rollup,) = fold(usage(1))
     assert rollup is not None
-    assert rollup_key(rollup) == f"tenant|user|model|{MINUTE}"
+    assert rollup_key(rollup) == f"tenant|user|model|minute|{MINUTE}"
     assert table_key(usage(1)) == "tenant|user|model"
 
 
@@ -160,4 +163,37 @@ def test_an_older_event_does_not_make_a_key_older() -> None:
 
 def test_a_turn_that_was_refused_after_its_admission_is_in_no_window() -> None:
     unused = usage(1, usage=Usage(prompt_tokens=0, completion_tokens=0), attempt=0)
-    assert count({}, unused, SETTINGS) == Counted({}, None)
+    assert count({}, unused, SETTINGS) == Counted({}, ())
+
+
+def test_an_hour_adds_up_its_minutes_and_each_turn_counts_once_in_it() -> None:
+    windows: Windows = {}
+    hours = []
+    for turn, minute in ((1, 0), (2, 1), (1, 0), (3, 2), (2, 1)):
+        cached = Usage(prompt_tokens=10, completion_tokens=1, cached_tokens=4)
+        event = usage(turn, MINUTE + minute * WINDOW_MS, usage=cached, cost_nano_usd=7)
+        counted = count(windows, event, SETTINGS)
+        windows = counted.windows
+        hours.append(counted.rollups[1])
+    assert [hour.turns for hour in hours] == [1, 2, 2, 3, 3]
+    last = hours[-1]
+    assert (last.window, last.window_start_ms, last.window_end_ms) == ("hour", HOUR, HOUR + HOUR_MS)
+    assert (last.prompt_tokens, last.cached_tokens, last.completion_tokens, last.cost_nano_usd) == (30, 12, 3, 21)
+
+
+def test_an_hour_is_kept_as_long_as_a_minute_in_it() -> None:
+    settings = WindowsSettings(windows_kept_max=10)
+    first, second = HOUR + HOUR_MS - WINDOW_MS, HOUR + HOUR_MS
+    windows: Windows = {}
+    for turn, moment in enumerate((first, second, first, second + 20 * WINDOW_MS)):
+        counted = count(windows, usage(turn, moment), settings)
+        windows = counted.windows
+        if turn == 2:
+            assert (counted.rollups[1].window_start_ms, counted.rollups[1].turns) == (HOUR, 2)
+    assert set(windows) == {str(second + 20 * WINDOW_MS), f"h{HOUR + HOUR_MS}"}
+
+
+def test_minutes_of_a_version_without_costs_count_on() -> None:
+    old: Windows = {str(MINUTE): {"turns": 1, "prompt_tokens": 5, "completion_tokens": 2, "seen": ["turn-0"]}}
+    minute, _ = count(old, usage(1, cost_nano_usd=9), SETTINGS).rollups
+    assert (minute.turns, minute.prompt_tokens, minute.cost_nano_usd) == (2, 16, 9)
