@@ -18,6 +18,7 @@ Counter = Literal[
     "turnstream_fenced_attempts_total",
     "turnstream_fallbacks_total",
     "turnstream_messages_written_total",
+    "turnstream_usage_rows_total",
     "turnstream_turns_joined_total",
     "turnstream_streams_resumed_total",
     "turnstream_streams_fell_behind_total",
@@ -103,6 +104,11 @@ METRICS: Final[dict[str, Metric]] = {
         advice="Owners take turns over from each other: restarts, rebalances or stalls.",
     ),
     "turnstream_messages_written_total": Metric("Rows written to the messages table.", ("status",)),
+    "turnstream_usage_rows_total": Metric(
+        "Usage rows by what became of them: written, or repeated (a repeated bill, or in a file already).",
+        ("outcome",),
+        advice="No `written` while turns end: nothing is published; the log line `usage_not_published` says why.",
+    ),
     "turnstream_turns_joined_total": Metric(
         "Retried requests that met their first turn, by what became of them.", ("outcome",)
     ),

@@ -15,6 +15,7 @@ from consumers.cassandra_sink.core import CassandraSinkSettings
 from consumers.inference.core import InferenceSettings
 from consumers.inference.pool import PoolSettings
 from consumers.sse.core import SseSettings
+from consumers.usage_sink.core import UsageSinkSettings
 from consumers.work import KeyedSettings, LoopSettings
 from producers.accounts.core import AccountsSettings
 from producers.conversations.core import ConversationsSettings
@@ -145,6 +146,7 @@ class Settings(BaseSettings):
     pools: Mapping[str, PoolSettings] = Field(default={pool: PoolSettings() for pool in POOLS})
     inference: InferenceSettings = InferenceSettings()
     sink: CassandraSinkSettings = CassandraSinkSettings()
+    usage_sink: UsageSinkSettings = UsageSinkSettings()
     windows: WindowsSettings = WindowsSettings()
     loops: LoopsSettings = LoopsSettings()
     replay: ReplaySettings = ReplaySettings()

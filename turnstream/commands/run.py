@@ -16,7 +16,7 @@ Only = Annotated[str, typer.Option("--only", help="Comma-separated names; all wh
 def register(app: typer.Typer) -> None:
     """Add the ``run`` commands to ``app``."""
     run = typer.Typer(no_args_is_help=True, help="Run one process of the pipeline.")
-    for command in (edge, processors, inference, sink, windows):
+    for command in (edge, processors, inference, sink, usage_sink, windows):
         run.command()(command)
     app.add_typer(run, name="run")
 
@@ -68,6 +68,17 @@ def sink() -> None:
     _run("sink", work)
 
 
+def usage_sink() -> None:
+    """Write usage as Parquet files, to a folder or an object store."""
+
+    def work() -> Work:
+        from turnstream.wiring.usage_sink import run_usage_sink  # noqa: PLC0415 - comes with the extra `usage`
+
+        return run_usage_sink
+
+    _run("usage-sink", work, extra="usage")
+
+
 def windows() -> None:
     """Roll usage up by user, model and minute (Faust)."""
 
@@ -79,13 +90,13 @@ def windows() -> None:
     _run("windows", work)
 
 
-def _run(name: str, make_work: Callable[[], Work]) -> NoReturn:
+def _run(name: str, make_work: Callable[[], Work], extra: str | None = None) -> NoReturn:
     try:
         settings, work = load_settings(), make_work()
     except Fatal as error:
         fail(str(error))
     except ModuleNotFoundError as missing:
-        fail(f"{missing.name} is missing: install the extra `turnstream[{name}]`")
+        fail(f"{missing.name} is missing: install the extra `turnstream[{extra or name}]`")
     raise typer.Exit(run_process(name, settings, work))
 
 

@@ -46,6 +46,7 @@ PROCESSES: Final = (
     OurProcess("processors", _command("run", "processors")),
     OurProcess("inference", _command("run", "inference")),
     OurProcess("sink", _command("run", "sink")),
+    OurProcess("usage-sink", _command("run", "usage-sink")),
     OurProcess("windows", _command("run", "windows")),
 )
 

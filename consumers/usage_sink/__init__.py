@@ -1,0 +1,1 @@
+"""Usage events to Parquet files in a folder or an object store."""
