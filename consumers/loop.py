@@ -5,11 +5,13 @@ All of them poll, decode, act and commit by hand; deliver at least once; turn ``
 """
 
 import asyncio
+from collections.abc import Coroutine
 
 from consumers.batches import BatchLoop
 from consumers.keyed import KeyedLoop
 from consumers.sinks import SinkLoop
 from consumers.work import BatchWork, KeyedWork, SinkWork
+from schemas.errors import Fatal
 
 
 async def run_batches(work: BatchWork, stop: asyncio.Event) -> None:
@@ -20,7 +22,7 @@ async def run_batches(work: BatchWork, stop: asyncio.Event) -> None:
     process crashes are dead-lettered; the others of their batch go on. Raises Fatal when the retry policy is
     exhausted.
     """
-    await BatchLoop(work).run(stop)
+    await _watched(BatchLoop(work).run(stop), work.stage)
 
 
 async def run_keyed(work: KeyedWork, stop: asyncio.Event) -> None:
@@ -29,7 +31,7 @@ async def run_keyed(work: KeyedWork, stop: asyncio.Event) -> None:
     A record that stays Retryable beyond ``record_retry``, is Malformed or crashes is dead-lettered. Work on
     partitions that are taken away is cancelled. After ``stop``, work has ``drain_seconds_max`` to end. Raises Fatal.
     """
-    await KeyedLoop(work).run(stop)
+    await _watched(KeyedLoop(work).run(stop), work.stage)
 
 
 async def run_sink(work: SinkWork, stop: asyncio.Event) -> None:
@@ -38,4 +40,22 @@ async def run_sink(work: SinkWork, stop: asyncio.Event) -> None:
     A Retryable gives the same batch again with backoff, paused. Raises Fatal when the retry policy is exhausted;
     whatever else the sink raises ends the process too, because a fold cannot leave out a record it cannot take.
     """
-    await SinkLoop(work).run(stop)
+    await _watched(SinkLoop(work).run(stop), work.stage)
+
+
+async def _watched(loop: Coroutine[None, None, None], stage: str) -> None:
+    """Run ``loop``; raises Fatal when it ends by a cancellation that this task was not asked for.
+
+    A library's stray CancelledError would else end the stage in silence, with the rest of its process alive.
+    """
+    # Not in a task group, which would wrap what the loop raises.
+    running = asyncio.ensure_future(loop)
+    try:
+        await asyncio.wait((running,))
+    except asyncio.CancelledError:
+        running.cancel()
+        await asyncio.wait((running,))
+        raise
+    if running.cancelled():
+        raise Fatal(f"{stage}: the loop was cancelled by nobody that may")
+    running.result()

@@ -25,6 +25,10 @@ async def gather_bounded(calls: Sequence[Callable[[], Awaitable[T]]], in_flight_
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(call)) for call in calls]
+            if tasks:
+                # Waited for inside: a failure while the group waits at its end would be counted as a cancellation of
+                # this task for good (Python before 3.13), and a later timeout of it would end as one.
+                await asyncio.wait(tasks)
     except ExceptionGroup as failures:
         raise _one_of(failures, len(calls)) from failures
     return [task.result() for task in tasks]

@@ -48,22 +48,28 @@ class CassandraRows:
         titles: Sequence[TitleRow] = (),
     ) -> None:
         """Return when all rows are durable. Raises Retryable, in which case any subset may be."""
+        statements = [
+            *((_MESSAGE, _message_values(row)) for row in messages),
+            *((_CONVERSATION, _conversation_values(row)) for row in conversations),
+            *((_TITLE, _title_values(row)) for row in titles),
+            *((_TURN, _turn_values(row)) for row in turns),
+            *((_TURN_OF_USER, _turn_of_user_values(row)) for row in turns),
+        ]
         try:
             async with asyncio.TaskGroup() as group:
-                for message in messages:
-                    group.create_task(self._cql.execute(_MESSAGE, _message_values(message)))
-                for conversation in conversations:
-                    group.create_task(self._cql.execute(_CONVERSATION, _conversation_values(conversation)))
-                for title in titles:
-                    group.create_task(self._cql.execute(_TITLE, _title_values(title)))
-                for turn in turns:
-                    group.create_task(self._cql.execute(_TURN, _turn_values(turn)))
-                    group.create_task(self._cql.execute(_TURN_OF_USER, _turn_of_user_values(turn)))
+                tasks = [group.create_task(self._execute(*statement)) for statement in statements]
+                if tasks:
+                    # Waited for inside: a failure while the group waits at its end would be counted as a
+                    # cancellation of this task for good (Python before 3.13).
+                    await asyncio.wait(tasks)
         except ExceptionGroup as failures:
             _, others = failures.split(Retryable)
             if others is not None:
                 raise others.exceptions[0] from failures
             raise Retryable(f"{len(failures.exceptions)} rows were not confirmed") from failures
+
+    async def _execute(self, statement: str, values: tuple[object, ...]) -> None:
+        await self._cql.execute(statement, values)
 
 
 def _message_values(row: MessageRow) -> tuple[object, ...]:

@@ -74,3 +74,16 @@ async def test_another_error_comes_as_itself_whatever_else_failed(error: Excepti
 
 async def test_no_calls_have_no_results() -> None:
     assert list(await gather_bounded([], 2)) == []
+
+
+async def test_a_failure_leaves_no_cancellation_behind() -> None:
+    # Python 3.11 and 3.12 count one too many when a task of a group fails while the group waits at its end; the next
+    # timeout of the same task that expires then ends the task.
+    with pytest.raises(Retryable):
+        await gather_bounded([failing(Retryable("down")), failing(Retryable("down"))], 1)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
