@@ -18,6 +18,7 @@ from turnstream.commands import (
     stack,
     topics,
     trace,
+    usage,
     users,
 )
 
@@ -32,7 +33,24 @@ def _root(*, version: bool = typer.Option(default=False, help="Print the version
         raise typer.Exit
 
 
-_COMMANDS = (stack, demo, chat, trace, lag, limits, replay, dlq, audit, topics, keys, users, run, bootstrap, contract)
+_COMMANDS = (
+    stack,
+    demo,
+    chat,
+    trace,
+    usage,
+    lag,
+    limits,
+    replay,
+    dlq,
+    audit,
+    topics,
+    keys,
+    users,
+    run,
+    bootstrap,
+    contract,
+)
 for commands in _COMMANDS:
     commands.register(app)
 
