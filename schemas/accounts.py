@@ -71,6 +71,10 @@ class Account(Event):
         default=None, exclude_if=unset, description="Unix milliseconds from which the key passes no more."
     )
 
+    slowed_to: int | None = Field(
+        default=None, ge=1, exclude_if=unset, description="Requests per minute, however many the plan allows."
+    )
+
     def has_expired(self, now_ms: int) -> bool:
         """Whether the key passes no more at ``now_ms``, in Unix milliseconds."""
         return self.expires_at_ms is not None and self.expires_at_ms <= now_ms

@@ -98,6 +98,19 @@ def access_lost(reason: str) -> Refusal:
     return _unauthenticated(message, code)
 
 
+def account_suspended(until: str, seconds: int) -> Refusal:
+    """403: the account was suspended for a while; ``until`` is a date and time in words, ``seconds`` from now."""
+    return Refusal(
+        status=403,
+        error=ErrorBody(
+            message=f"This account is suspended until {until} because of how it was used.",
+            type=ErrorType.PERMISSION,
+            code="account_suspended",
+        ),
+        retry_after_s=max(1, seconds),
+    )
+
+
 def model_not_found(model: str) -> Refusal:
     """404: no such model, or none that this account may use."""
     return Refusal(

@@ -4,6 +4,7 @@ import typer
 
 from turnstream import __version__
 from turnstream.commands import (
+    abuse,
     audit,
     bootstrap,
     chat,
@@ -18,7 +19,6 @@ from turnstream.commands import (
     stack,
     topics,
     trace,
-    usage,
     users,
 )
 
@@ -38,9 +38,9 @@ _COMMANDS = (
     demo,
     chat,
     trace,
-    usage,
     lag,
     limits,
+    abuse,
     replay,
     dlq,
     audit,

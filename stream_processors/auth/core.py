@@ -1,15 +1,18 @@
 """Who may ask which model in which conversation. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.abuse import AbuseLevel, AbuseSignalled
 from schemas.accounts import Account
 from schemas.errors import (
     ErrorBody,
     ErrorType,
     Refusal,
+    account_suspended,
     conversation_busy,
     conversation_not_found,
     invalid_api_key,
@@ -53,6 +56,13 @@ class AuthSettings(BaseModel):
         description="For all of a batch; who must wait for a turn that was not found in time gets 503.",
     )
     lookups_in_flight_max: int = Field(default=8, ge=1, description="Turns looked up on the log at once, per batch.")
+    slowed_requests_per_minute: int = Field(
+        default=6, ge=1, description="Of a user on the rung `slow` (`docs/abuse.md`)."
+    )
+    standings_max: int = Field(default=100_000, ge=1, description="Users on the ladder that a process has in mind.")
+    standings_seconds_max: float = Field(
+        default=5.0, gt=0, description="For reading who stands where before the first turn; then go on without."
+    )
     statements_in_flight_max: int = Field(default=64, ge=1, description="CQL statements at once, per batch.")
 
 
@@ -72,6 +82,20 @@ def permit(event: TurnSubmitted, account: Account | None, entitlements: Entitlem
         return _plan_without_models()
     chosen = choose(event, account, entitlements)
     return chosen if isinstance(chosen, Refusal) else Permit(account, chosen)
+
+
+def obey(event: TurnSubmitted, permitted: Permit, signal: AbuseSignalled | None, slowed_to: int) -> Permit | Refusal:
+    """What the user's standing makes of a permit. ``signal`` was valid when the turn was submitted.
+
+    A slowed account has ``slowed_to`` requests per minute; a suspended one is told until when.
+    """
+    if signal is None or signal.level in {AbuseLevel.NONE, AbuseLevel.WARN}:
+        return permitted
+    if signal.level is AbuseLevel.SLOW:
+        return replace(permitted, account=permitted.account.model_copy(update={"slowed_to": slowed_to}))
+    until_ms = signal.until_ms or 0
+    until = datetime.fromtimestamp(until_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return account_suspended(until, -(-(until_ms - event.turn.submitted_at_ms) // 1_000))
 
 
 def needs_owner(turn: Turn) -> bool:

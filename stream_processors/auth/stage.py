@@ -17,6 +17,7 @@ from stream_processors.auth import core
 from stream_processors.auth.caching import CachedAccounts
 from stream_processors.auth.routing import Entitlements
 from stream_processors.auth.running_turns import RunningTurns
+from stream_processors.auth.standings import Standings
 from stream_processors.bounded_gather import gather_bounded
 from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse
 from stream_processors.topology import AUTH
@@ -51,6 +52,7 @@ class Authorize:
         accounts: CachedAccounts,
         conversations: ConversationDirectory,
         running: RunningTurns,
+        standings: Standings,
         metrics: Metrics,
     ) -> None:
         self._epoch = settings.epoch
@@ -59,6 +61,8 @@ class Authorize:
         self._accounts = accounts
         self._conversations = conversations
         self._running = running
+        self._standings = standings
+        self._slowed_to = settings.slowed_requests_per_minute
         self._metrics = metrics
 
     async def __call__(self, batch: Sequence[Received[Any]]) -> Sequence[Outcome]:
@@ -93,7 +97,17 @@ class Authorize:
     def _permit(self, event: TurnSubmitted, account: Account | None, unknown: Refusal | None) -> Verdict:
         if account is None and unknown is not None:
             return unknown
-        return core.permit(event, account, self._entitlements)
+        permitted = core.permit(event, account, self._entitlements)
+        return permitted if isinstance(permitted, Refusal) else self._obey(event, permitted)
+
+    def _obey(self, event: TurnSubmitted, permitted: core.Permit) -> Verdict:
+        account = permitted.account
+        signal = self._standings.find(account.tenant_id, account.user_id, event.turn.submitted_at_ms)
+        if signal is not None:
+            level = signal.level.value
+            self._metrics.count("turnstream_abuse_turns_total", level=level)
+            _LOG.info("auth.on_the_ladder", turn_id=event.turn.turn_id, user_id=account.user_id, level=level)
+        return core.obey(event, permitted, signal, self._slowed_to)
 
     async def _stored(self, permitted: Sequence[tuple[Turn, core.Permit]]) -> _Stored:
         """Who owns the conversations of these turns, and which of the turns may not run now."""

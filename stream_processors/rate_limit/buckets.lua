@@ -36,7 +36,8 @@ local function read_windows(args, first, now_us)
     if stored then
       local used, since_us = string.match(stored, '^(%S+) (%S+)$')
       local leaked = elapsed_us(tonumber(since_us), now_us) * window.limit / window.period_us
-      window.used = math.max(0, tonumber(used) - leaked)
+      -- The limit may have been a higher one when that was used.
+      window.used = math.max(0, math.min(tonumber(used), USED_LIMITS_MAX * window.limit) - leaked)
     end
     windows[#windows + 1] = window
   end

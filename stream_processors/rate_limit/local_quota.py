@@ -13,7 +13,7 @@ from schemas.limits import LimitWindow
 from schemas.plans import plan_of
 from schemas.ports import Grant, Reservation
 from stream_processors.rate_limit.core import Plans, RateLimitSettings
-from stream_processors.rate_limit.quotas import MS_PER_S, Bound, bounds_of, subject_of
+from stream_processors.rate_limit.quotas import MS_PER_S, USED_LIMITS_MAX, Bound, bounds_of, subject_of
 
 _Asked = tuple[Bound, "_Bucket"]
 
@@ -29,7 +29,8 @@ class _Bucket:
 
     def leak(self, limit: float, now_s: float) -> None:
         self.limit = limit
-        self.used = max(0.0, self.used - limit * (now_s - self.at_s) / self.period_s)
+        # The limit may have been a higher one before.
+        self.used = max(0.0, min(self.used, USED_LIMITS_MAX * limit) - limit * (now_s - self.at_s) / self.period_s)
         self.at_s = now_s
 
     def wait_s(self, amount: float) -> float:

@@ -16,6 +16,8 @@ Scope = Literal["user", "tenant", "key"]
 Kind = Literal["requests", "tokens"]
 Period = Literal["minute", "day"]
 
+# What is used beyond so many times a limit is forgiven; ``buckets.lua`` has the same.
+USED_LIMITS_MAX: Final = 2
 PERIODS_S: Final[dict[Period, int]] = {"minute": 60, "day": 86_400}
 MS_PER_S: Final = 1_000
 
@@ -43,8 +45,11 @@ class Bound(NamedTuple):
 def bounds_of(plan: Plan, account: Account) -> tuple[Bound, ...]:
     """Every quota that a turn of ``account`` takes from: of the user, of the tenant, of the API key."""
     key = account.limits
+    requests = (
+        plan.requests_per_minute if account.slowed_to is None else min(plan.requests_per_minute, account.slowed_to)
+    )
     found: tuple[tuple[Scope, Kind, Period, int | None], ...] = (
-        ("user", "requests", "minute", plan.requests_per_minute),
+        ("user", "requests", "minute", requests),
         ("user", "requests", "day", plan.requests_per_day),
         ("user", "tokens", "minute", plan.tokens_per_minute),
         ("user", "tokens", "day", plan.tokens_per_day),

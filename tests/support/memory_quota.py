@@ -10,9 +10,8 @@ from schemas.limits import LimitWindow
 from schemas.plans import DEFAULT_PLANS, Plan, plan_of
 from schemas.ports import Grant, Lost, Reservation
 from stream_processors.rate_limit.core import RateLimitSettings
-from stream_processors.rate_limit.quotas import MS_PER_S, Bound, bounds_of, running_window, subject_of
+from stream_processors.rate_limit.quotas import MS_PER_S, USED_LIMITS_MAX, Bound, bounds_of, running_window, subject_of
 
-USED_LIMITS_MAX = 2
 ROUNDING = 1e-6
 RUNNING_RETRY_MS = 1_000
 
@@ -27,7 +26,8 @@ class Bucket:
 
     def leak(self, bound: Bound, now_s: float) -> None:
         self.bound = bound
-        self.used = max(0.0, self.used - max(0.0, now_s - self.at_s) * bound.limit / bound.period_s)
+        used = min(self.used, USED_LIMITS_MAX * bound.limit)
+        self.used = max(0.0, used - max(0.0, now_s - self.at_s) * bound.limit / bound.period_s)
         self.at_s = now_s
 
     def add(self, units: float) -> None:

@@ -13,6 +13,7 @@ from stream_processors.auth.caching import CachedAccounts
 from stream_processors.auth.core import AuthSettings
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
+from stream_processors.auth.standings import Standings
 from stream_processors.moderation.core import ModerationSettings
 from stream_processors.moderation.stage import Moderate
 from stream_processors.moderation.toml_rules import load_policy
@@ -59,6 +60,7 @@ class ProcessorWorld:
     quota: MemoryQuota = field(default_factory=MemoryQuota)
     active: MemoryActiveTurns = field(default_factory=MemoryActiveTurns)
     lookup: MemoryTurnLookup = field(default_factory=MemoryTurnLookup)
+    standings: Standings = field(default_factory=lambda: Standings(100))
     now_ms: int = NOW_MS
     contexts: MemoryHotContexts = field(default_factory=MemoryHotContexts)
     history: MemoryHistory = field(default_factory=MemoryHistory)
@@ -74,6 +76,7 @@ class ProcessorWorld:
                 accounts=CachedAccounts(self.keys, self.auth, self.clock),
                 conversations=self.conversations,
                 running=RunningTurns(self.active, self.lookup, self.auth, lambda: self.now_ms),
+                standings=self.standings,
                 metrics=self.metrics,
             ),
             RATE_LIMIT: Admit(RateLimitSettings(), DEFAULT_PLANS, self.quota, self.metrics, lambda: self.now_ms),

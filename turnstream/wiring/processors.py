@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -13,12 +13,14 @@ from consumers.loop import run_batches
 from consumers.work import BatchWork
 from schemas.errors import Fatal
 from schemas.ports import BatchProcess, Cql, LogReader
+from schemas.topics import ABUSE_SIGNALS
 from stream_processors import topology
 from stream_processors.auth.caching import CachedAccounts, CachedConversations
 from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
+from stream_processors.auth.standings import Standings
 from stream_processors.fusion import fed_here, fuse
 from stream_processors.moderation.stage import Moderate
 from stream_processors.moderation.toml_rules import load_policy
@@ -32,6 +34,7 @@ from stream_processors.rate_limit.redis_quota import RedisQuota
 from stream_processors.rate_limit.stage import Admit, Settle
 from stream_processors.topology import StageRow
 from turnstream.clocks import now_ms
+from turnstream.log.abuse_signals import AbuseSignalListener, signal_partitions
 from turnstream.log.account_changes import CHANGES_FOLLOWED, AccountChangeListener, Hear
 from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_log_reader import KafkaLogReader
@@ -44,7 +47,7 @@ from turnstream.stores.cassandra import open_session
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
 from turnstream.wiring.redis_client import open_redis
-from turnstream.wiring.topics import require_all_topics
+from turnstream.wiring.topics import planned_topics, require_all_topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class _Parts:
     cql: Cql
     redis: Redis
     log: LogReader
+    standings: Standings
     hear: list[Hear]
 
 
@@ -70,6 +74,7 @@ def _auth(parts: _Parts) -> BatchProcess:
         accounts=accounts,
         conversations=CachedConversations(conversations, auth, time.monotonic),
         running=RunningTurns(CassandraActiveTurns(parts.cql), LogTurnLookup(parts.log, settings.lookup), auth, now_ms),
+        standings=parts.standings,
         metrics=parts.process.metrics,
     )
 
@@ -135,7 +140,9 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         log = await open_ports.enter_async_context(KafkaLogReader(settings.kafka))
         # Before anything is cached: no change is missed.
         changes = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, CHANGES_FOLLOWED))
-        parts = _Parts(process, BreakingCql(cql, settings.auth.store_retry_s, time.monotonic), redis, log, [])
+        standings = Standings(settings.auth.standings_max)
+        guarded = BreakingCql(cql, settings.auth.store_retry_s, time.monotonic)
+        parts = _Parts(process, guarded, redis, log, standings, [])
         processes: Mapping[StageRow, BatchProcess] = {row: _MAKERS[row](parts) for row in rows}
         # Nobody waits for a settlement, nor for records that were carried on before they were written.
         patient = {topology.RATE_LIMIT_SETTLE}
@@ -161,13 +168,30 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         ]
         for row, member in zip(rows, members, strict=True):
             require_loop(process, row.name, member)
-        await _run_until_stopped(works, AccountChangeListener(changes, *parts.hear), process.stop)
+        beside = [AccountChangeListener(changes, *parts.hear).run()]
+        if topology.AUTH in rows:
+            beside.append(await _hear_signals(process, open_ports, parts))
+        await _run_until_stopped(works, beside, process.stop)
 
 
-async def _run_until_stopped(works: Sequence[BatchWork], listener: AccountChangeListener, stop: asyncio.Event) -> None:
-    async with asyncio.TaskGroup() as beside:
-        listening = beside.create_task(listener.run())
+async def _hear_signals(process: Process, open_ports: AsyncExitStack, parts: _Parts) -> Coroutine[Any, Any, None]:
+    """Learn who stands on the ladder; what is returned follows the changes."""
+    settings = process.settings
+    plans = {plan.name: plan for plan in planned_topics(settings)}
+    followed = signal_partitions(plans[ABUSE_SIGNALS.name].partitions)
+    tail = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, followed))
+    listener = AbuseSignalListener(tail, followed, parts.standings.hear, process.metrics)
+    await listener.read_back(parts.log, settings.auth.standings_seconds_max)
+    return listener.run()
+
+
+async def _run_until_stopped(
+    works: Sequence[BatchWork], beside: Sequence[Coroutine[Any, Any, None]], stop: asyncio.Event
+) -> None:
+    async with asyncio.TaskGroup() as listeners:
+        listening = [listeners.create_task(listener) for listener in beside]
         async with asyncio.TaskGroup() as tasks:
             for work in works:
                 tasks.create_task(run_batches(work, stop))
-        listening.cancel()
+        for task in listening:
+            task.cancel()

@@ -317,3 +317,21 @@ async def test_a_server_that_does_not_answer_is_retryable_in_bounded_time(tmp_pa
         quota = RedisQuota(client, SETTINGS.model_copy(update={"redis_seconds_max": 0.05}), PLANS)
         with pytest.raises(Retryable, match="redis: "):
             await quota.reserve([Reservation(turn_id(1), ANN, 1, HOLD_MS)])
+
+
+async def test_a_slowed_account_has_few_requests_and_the_others_all_of_theirs(subject: Subject) -> None:
+    slowed = ANN.model_copy(update={"plan": "quick", "slowed_to": 2})
+    told = [await subject.ask(number, 1, slowed) for number in range(4)]
+    assert [one.scope for one in told] == [None, None, "requests", "requests"]
+    assert told[0].limits.limit_requests == 2
+    assert 25_000 <= told[2].retry_after_ms <= 30_000
+    assert (await subject.ask(9, 1, BOB.model_copy(update={"plan": "quick"}))).limits.limit_requests == 1_200
+
+
+async def test_whoever_is_slowed_waits_for_the_new_limit_and_not_for_all_that_was_used(subject: Subject) -> None:
+    quick = ANN.model_copy(update={"plan": "quick"})
+    for number in range(20):
+        await subject.ask(number, 1, quick)
+    told = await subject.ask(99, 1, quick.model_copy(update={"slowed_to": 6}))
+    assert told.scope == "requests"
+    assert told.retry_after_ms <= 70_000

@@ -28,6 +28,7 @@ from stream_processors.auth.cassandra_conversations import CassandraConversation
 from stream_processors.auth.core import AuthSettings
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
+from stream_processors.auth.standings import Standings
 from stream_processors.fusion import fuse
 from stream_processors.moderation.core import ModerationSettings
 from stream_processors.moderation.stage import Moderate
@@ -85,6 +86,7 @@ def chain(cql: Cql, redis: Redis, metrics: CountedMetrics, now_ms: Callable[[], 
             accounts=CachedAccounts(CassandraAccounts(cql, 16), auth, time.monotonic),
             conversations=CachedConversations(CassandraConversations(cql, 16), auth, time.monotonic),
             running=RunningTurns(CassandraActiveTurns(cql), MemoryTurnLookup(), auth, now_ms),
+            standings=Standings(100),
             metrics=metrics,
         ),
         RATE_LIMIT: Admit(quotas, DEFAULT_PLANS, quota, metrics, now_ms),

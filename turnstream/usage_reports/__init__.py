@@ -1,1 +1,0 @@
-"""Questions to the usage files, as SQL that ships with them."""
