@@ -19,6 +19,7 @@ from turnstream.commands import (
     stack,
     topics,
     trace,
+    usage,
     users,
 )
 
@@ -38,6 +39,7 @@ _COMMANDS = (
     demo,
     chat,
     trace,
+    usage,
     lag,
     limits,
     abuse,

@@ -49,12 +49,18 @@ class CassandraRows:
     ) -> None:
         """Return when all rows are durable. Raises Retryable, in which case any subset may be."""
         statements = [
-            *((_MESSAGE, _message_values(row)) for row in messages),
+            *((_MESSAGE, message_values(row)) for row in messages),
             *((_CONVERSATION, _conversation_values(row)) for row in conversations),
             *((_TITLE, _title_values(row)) for row in titles),
-            *((_TURN, _turn_values(row)) for row in turns),
-            *((_TURN_OF_USER, _turn_of_user_values(row)) for row in turns),
+            *_turn_statements(turns, turns),
         ]
+        await self._execute_all(statements)
+
+    async def write_turns(self, turns: Sequence[TurnRow], listed: Sequence[TurnRow]) -> None:
+        """Write ``turns``, and those of them that are ``listed`` to their user's list. Raises Retryable likewise."""
+        await self._execute_all(_turn_statements(turns, listed))
+
+    async def _execute_all(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._execute(*statement)) for statement in statements]
@@ -72,7 +78,13 @@ class CassandraRows:
         await self._cql.execute(statement, values)
 
 
-def _message_values(row: MessageRow) -> tuple[object, ...]:
+def _turn_statements(turns: Sequence[TurnRow], listed: Sequence[TurnRow]) -> list[tuple[str, tuple[object, ...]]]:
+    statements = [(_TURN, turn_values(turn)) for turn in turns]
+    return [*statements, *((_TURN_OF_USER, turn_of_user_values(turn)) for turn in listed)]
+
+
+def message_values(row: MessageRow) -> tuple[object, ...]:
+    """The values of the statement that writes a message; the conversation comes first, the time last."""
     return (
         row.conversation_id,
         row.message_seq,
@@ -101,7 +113,8 @@ def _title_values(row: TitleRow) -> tuple[object, ...]:
     return (row.tenant_id, row.user_id, row.conversation_id, row.auto_title, row.written_us)
 
 
-def _turn_values(row: TurnRow) -> tuple[object, ...]:
+def turn_values(row: TurnRow) -> tuple[object, ...]:
+    """The values of the statement that writes a turn; the time comes last."""
     usage = row.usage
     return (
         row.turn_id,
@@ -125,5 +138,6 @@ def _turn_values(row: TurnRow) -> tuple[object, ...]:
     )
 
 
-def _turn_of_user_values(row: TurnRow) -> tuple[object, ...]:
+def turn_of_user_values(row: TurnRow) -> tuple[object, ...]:
+    """The values of the statement that lists a turn; the four of the key come first, the time last."""
     return (row.tenant_id, row.user_id, row.api, row.turn_id, row.model, row.written_us)

@@ -156,6 +156,11 @@ class PartitionTurns:
         """Conversations whose hot context may lack a message, oldest debt first."""
         return tuple(self._owed)
 
+    @property
+    def held(self) -> int:
+        """How many cleared turns have not ended yet."""
+        return sum(turn.state.cleared is not None for turn in self._turns.values())
+
     def repaid(self, conversation_ids: Iterable[str]) -> None:
         """The hot contexts of these are gone or whole."""
         for conversation_id in conversation_ids:

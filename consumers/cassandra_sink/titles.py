@@ -17,7 +17,7 @@ TITLE_CHARS_MAX: Final = 60
 
 _ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 # The first power of two above any time of submission, in milliseconds.
-_LATEST_MS: Final = 1 << 42
+LATEST_MS: Final = 1 << 42
 
 
 def title_row(cleared: Cleared) -> TitleRow | None:
@@ -32,7 +32,7 @@ def title_row(cleared: Cleared) -> TitleRow | None:
         user_id=cleared.user_id,
         conversation_id=cleared.conversation_id,
         auto_title=title,
-        written_us=max(0, _LATEST_MS - cleared.submitted_at_ms),
+        written_us=max(0, LATEST_MS - cleared.submitted_at_ms),
     )
 
 

@@ -2,7 +2,9 @@
 
 import typer
 
+from turnstream.commands import replay_diff, replay_shadow
 from turnstream.commands.replay_options import ReplayOptions, takes_selection
+from turnstream.commands.replay_rebuild import rebuild
 from turnstream.commands.replay_run import run_replay
 
 
@@ -12,6 +14,9 @@ def register(app: typer.Typer) -> None:
     # An only command would lose its name; one beside a callback keeps it.
     group.callback()(_replay)
     group.command("plan")(takes_selection(plan))
+    group.command("rebuild")(takes_selection(rebuild))
+    replay_shadow.register(group)
+    replay_diff.register(group)
     app.add_typer(group, name="replay")
 
 

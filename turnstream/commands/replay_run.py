@@ -1,13 +1,16 @@
 """How every mode of ``turnstream replay`` goes: look up, plan, show, and with ``--execute`` act and sum up."""
 
 import asyncio
+import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
+from consumers.retry import RetryPolicy
 from producers.replay.checkpoint import Checkpoint, RunRecord, checkpoint_path, new_run_id
 from producers.replay.joins import resolve
 from producers.replay.pace import Pace
@@ -15,7 +18,7 @@ from producers.replay.plan import OnProgress, Plan, make_plan
 from producers.replay.run import Act, replay
 from producers.replay.selection import Selection
 from schemas.errors import Fatal, Malformed, Retryable
-from schemas.ports import LogReader
+from schemas.ports import LogReader, Record
 from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.replay_options import ReplayOptions
@@ -27,14 +30,17 @@ from turnstream.settings import Settings
 from turnstream.wiring.replay import TopicPartitions, find_partitions, prices
 
 _ENTROPY_BYTES: Final = 3
+# A store that is restarted answers again within it; then the run ends and can be resumed.
+RETRY: Final = RetryPolicy(attempts_max=10, total_seconds_max=20)
 
 
 @dataclass(frozen=True, slots=True)
 class Acting:
-    """What a mode does with records, and what it counts for the summary."""
+    """What a mode does with records, what it counts for the summary, and what it must be failed for in the end."""
 
     act: Act
     counts: Callable[[], Mapping[str, int]] = dict
+    complaint: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +85,18 @@ def run_replay(options: ReplayOptions, mode: ReplayMode | None) -> None:
     failure: BaseException | None = None
     try:
         asyncio.run(_Session(settings, options, mode).run(selection))
-    except* (Retryable, Fatal, Malformed, ValueError, OSError) as group:
+    except* (Retryable, Fatal, Malformed, ValueError, OSError, KeyboardInterrupt) as group:
         failure = leaves(group)[0]
-    except* KeyboardInterrupt:
-        fail("interrupted", Exit.INTERRUPTED)
-    if isinstance(failure, ValueError):
-        fail(str(failure), Exit.BAD_INPUT)
-    if isinstance(failure, Retryable):
-        fail(str(failure), Exit.NOT_RUNNING)
     if failure is not None:
-        fail(str(failure))
+        fail(str(failure) or "interrupted", _exit_code(failure))
+
+
+def _exit_code(failure: BaseException) -> Exit:
+    if isinstance(failure, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if isinstance(failure, ValueError):
+        return Exit.BAD_INPUT
+    return Exit.NOT_RUNNING if isinstance(failure, Retryable) else Exit.FAILED
 
 
 class _Session:
@@ -150,10 +158,31 @@ class _Session:
                 summary = await replay(
                     reader,
                     run.plan,
-                    acting.act,
+                    retrying(acting.act, RETRY),
                     checkpoint=checkpoint,
                     pace=Pace(self._options.rate, time.monotonic),
                     on_progress=on_progress,
                 )
         counted = summary.model_copy(update={"counts": dict(acting.counts())})
         show_summary(counted, time.monotonic() - began_s, as_json=self._options.as_json)
+        if (complaint := acting.complaint()) is not None:
+            fail(complaint)
+
+
+def retrying(act: Act, policy: RetryPolicy) -> Act:
+    """``act``, given a batch again for as long as ``policy`` allows while it raises Retryable."""
+
+    async def again(records: Sequence[Record]) -> None:
+        waited_s = 0.0
+        for attempt in count(1):
+            try:
+                await act(records)
+                break
+            except Retryable:
+                if policy.exhausted(attempt, waited_s):
+                    raise
+                delay_s = policy.delay_s(attempt, random.random())  # noqa: S311 - no secret
+                waited_s += delay_s
+                await asyncio.sleep(delay_s)
+
+    return again

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TopicPlan
@@ -87,6 +87,24 @@ async def require_topics(settings: KafkaSettings, plans: Sequence[TopicPlan]) ->
     if missing:
         raise Fatal(f"topics do not exist: {', '.join(missing)}")
     _refuse_different(states)
+
+
+async def topic_names(settings: KafkaSettings) -> frozenset[str]:
+    """Every topic of the broker that can be used. Raises Retryable after ``admin_seconds_max``."""
+    async with open_admin(settings) as admin:
+        return frozenset(await _partitions(settings, admin))
+
+
+async def delete_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
+    """Delete topics; one that is gone already is no error. Raises Retryable after ``admin_seconds_max``, Fatal."""
+    async with open_admin(settings) as admin:
+        with kafka_failures("delete topics"):
+            async with asyncio.timeout(settings.admin_seconds_max):
+                response = await admin.delete_topics(list(names))
+    for name, code in response.topic_error_codes:
+        error = for_code(code)
+        if error not in (NoError, UnknownTopicOrPartitionError):
+            raise Fatal(f"delete topic {name}: {error.__name__}")
 
 
 def _refuse_different(states: Sequence[TopicState]) -> None:

@@ -1,7 +1,7 @@
 """What changed between two lives of the same turns. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -184,7 +184,7 @@ def chosen(differences: Iterable[Difference], only: Only | None) -> list[Differe
     return [each for each in differences if _ONLY[only] in each.changes]
 
 
-def summarise(run_id: str, differences: list[Difference]) -> DiffSummary:
+def summarise(run_id: str, differences: Sequence[Difference]) -> DiffSummary:
     """The figures of a run."""
     both = [(each.original, each.shadow) for each in differences if each.original and each.shadow]
     billed = [(one, two) for one, two in both if one.completion_tokens and two.completion_tokens]

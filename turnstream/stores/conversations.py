@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from producers.conversations.ports import ConversationChange, ListedConversation, StoredConversation
+from schemas import deletions
 from schemas.ports import Cql, Owner
 from schemas.timestamps import unix_ms
 from stream_processors.bounded_gather import execute_each
+from turnstream.stores.deletions import note_deletion
 
 _FIND: Final = (
     "SELECT title, auto_title, metadata, updated_at, deleted_at FROM conversations"
@@ -93,6 +95,7 @@ class CassandraConversationRecords:
     async def delete(self, owner: Owner, conversation_id: str, now_ms: int) -> None:
         """As ``ConversationRecords.delete``; the owner last, so that whoever is told to try again may."""
         written_us = now_ms * _US_PER_MS
+        await note_deletion(self._cql, conversation_id, deletions.CONVERSATION, now_ms)
         await self._cql.execute(_DELETE_MESSAGES, (written_us, conversation_id))
         await self._cql.execute(_DELETE_ROW, (written_us, now_ms, *_key(owner, conversation_id)))
         await self._cql.execute(_DISOWN, (written_us, now_ms, conversation_id))

@@ -5,9 +5,11 @@ from typing import Any, Final
 
 from producers.conversations.ports import TreeNode
 from schemas.content import Content
+from schemas.deletions import message_subject
 from schemas.messages import Message, Role, decode_tool_calls
 from schemas.ports import Cql, StoredMessage
 from schemas.timestamps import unix_ms
+from turnstream.stores.deletions import note_deletion
 
 _NODES: Final = "SELECT message_seq, parent_seq, deleted_at FROM messages WHERE conversation_id = ? LIMIT ?"
 _NODES_BEFORE: Final = (
@@ -56,6 +58,7 @@ class CassandraMessageTree:
 
     async def delete(self, conversation_id: str, message_seq: int, now_ms: int) -> None:
         """As ``MessageTree.delete``."""
+        await note_deletion(self._cql, conversation_id, message_subject(message_seq), now_ms)
         await self._cql.execute(_DELETE, (now_ms * _US_PER_MS, now_ms, conversation_id, message_seq))
 
 

@@ -7,9 +7,12 @@ from typing import Any, Final
 
 from schemas.answer_extras import DeltaExtra, read_extras
 from schemas.content import Content
+from schemas.deletions import turn_subject
 from schemas.events import CHAT, Api, FinishReason, Usage
 from schemas.ports import Cql, StoredAnswer, StoredPiece
 from schemas.timestamps import unix_ms
+from turnstream.clocks import now_ms
+from turnstream.stores.deletions import note_deletion
 
 _TURN: Final = (
     "SELECT conversation_id, tenant_id, user_id, model, answer_seq, piece_chars, finish_reason, prompt_tokens,"
@@ -55,6 +58,7 @@ class CassandraStoredAnswers:
 
     async def delete(self, stored: StoredAnswer) -> None:
         """Delete the turn's object; its messages stay with their conversation. Raises Retryable."""
+        await note_deletion(self._cql, stored.conversation_id, turn_subject(stored.turn_id), now_ms())
         await self._cql.execute(_DELETE, (stored.turn_id,))
         await self._cql.execute(_FORGET, (stored.tenant_id, stored.user_id, stored.api, stored.turn_id))
 

@@ -56,6 +56,7 @@ async def run_edge(process: Process) -> None:
         changes = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, CHANGES_FOLLOWED))
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
         turns = _live_turns(process, tail, log, producer, home)
+        process.metrics.count("turnstream_unterminated_turns_total", 0, seen_by="edge")
         admission = Admission(settings.ingest, process.metrics, time.monotonic)
         answers = Answers(
             turns,

@@ -16,6 +16,9 @@ def require_loop(process: Process, stage: str, consumer: KafkaGroupConsumer) -> 
     A loop that waits for a dependency still goes round: readiness tells of a process that is stuck, and a lost
     dependency is told by retries and logs.
     """
+    # From the start, or the first of them would be the series' first value and no increase.
+    process.metrics.count("turnstream_dead_letters_total", 0, stage=stage)
+    process.metrics.count("turnstream_record_retries_total", 0, stage=stage)
     process.metrics.watch("turnstream_lag_records", consumer.lag_records, stage=stage)
     process.metrics.watch("turnstream_lag_seconds", lambda: consumer.lag_seconds(time.time()), stage=stage)
     process.readiness.require(f"{stage}:partitions", lambda: bool(consumer.assignment()))

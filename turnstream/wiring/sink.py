@@ -54,6 +54,7 @@ async def run_cassandra_sink(process: Process) -> None:
             settings=settings.loops.sink,
         )
         require_loop(process, STAGE, member)
+        process.metrics.count("turnstream_unterminated_turns_total", 0, seen_by="sink")
         async with asyncio.TaskGroup() as tasks:
             await start_usage_rows(process, tasks, open_ports, cql, producer)
             tasks.create_task(run_repayments(sink, settings.sink, process.stop))

@@ -1,0 +1,1 @@
+"""Questions to the usage files, as SQL that ships with them."""
