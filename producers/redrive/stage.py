@@ -89,7 +89,7 @@ class Redrive:
                 continue
             state = fates.of(letter.origin).state
             if state is not LetterState.OPEN and not self._request.again:
-                self._summary.stays(letter, ALREADY if state is LetterState.REDRIVEN else DISCARDED)
+                self._summary.closed[ALREADY if state is LetterState.REDRIVEN else DISCARDED] += 1
                 continue
             try:
                 found.append(self._candidate(letter))

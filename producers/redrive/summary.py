@@ -45,10 +45,15 @@ class Redriven:
 
 @dataclass(slots=True)
 class RedriveSummary:
-    """What became of the letters of a run; ``obstacles`` by the reason why letters stayed where they are."""
+    """What became of the letters of a run.
+
+    ``closed``: letters about which something was done before. ``obstacles``: letters that cannot go back now. Both are
+    counted by the reason.
+    """
 
     letters: int = 0
     redriven: list[Redriven] = field(default_factory=list)
+    closed: Counter[str] = field(default_factory=Counter)
     obstacles: Counter[str] = field(default_factory=Counter)
     first_obstacles: dict[str, Place] = field(default_factory=dict)
 

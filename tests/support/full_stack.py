@@ -176,7 +176,7 @@ class FullStack:
         """A key of a new user of the tenant ``acme``, written where ``turnstream keys create`` writes it."""
         key = make_api_key(secrets.token_bytes(KEY_ENTROPY_BYTES))
         row = ApiKeyRow(
-            key_hash=key_hash(key, self._pepper()),
+            key_hash=key_hash(key, self.pepper),
             key_id=key.key_id,
             tenant_id="acme",
             user_id=user,
@@ -189,7 +189,9 @@ class FullStack:
             await create_key_row(cql, row)
         return key.text
 
-    def _pepper(self) -> bytes:
+    @property
+    def pepper(self) -> bytes:
+        """Under which keys are hashed here."""
         return Path(self.stack.environment()["TURNSTREAM_SECRETS__API_KEY_PEPPER_FILE"]).read_bytes().strip()
 
     async def records(self) -> list[LogRecord]:

@@ -260,6 +260,8 @@ def _print_summary(summary: RedriveSummary, *, executed: bool, as_json: bool) ->
         for reason, letters in summary.obstacles.items():
             first = str(summary.first_obstacles[reason])
             typer.echo(json.dumps({"obstacle": reason, "letters": letters, "first": first}))
+        for reason, letters in summary.closed.items():
+            typer.echo(json.dumps({"closed": reason, "letters": letters}))
         return
     typer.echo(f"{'redriven' if executed else 'would redrive'}: {len(summary.redriven)} of {summary.letters} letters")
     for each in summary.redriven[:_SHOWN_MAX]:
@@ -267,6 +269,8 @@ def _print_summary(summary: RedriveSummary, *, executed: bool, as_json: bool) ->
         typer.echo(f"  {each.place}{turn}")
     if len(summary.redriven) > _SHOWN_MAX:
         typer.echo(f"  ... and {len(summary.redriven) - _SHOWN_MAX} more; --json shows all")
+    for reason, letters in summary.closed.items():
+        typer.echo(f"{letters} passed over: {reason}")
     for reason, letters in summary.obstacles.items():
         typer.echo(f"{letters} stay: {reason} (first: {summary.first_obstacles[reason]})")
     if not executed:

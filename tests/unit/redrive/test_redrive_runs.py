@@ -118,7 +118,7 @@ async def test_a_hundred_letters_redriven_twice_are_a_hundred_turns(world: Redri
     third = await world.redrive(letters, CURE, again=True)
     new_ids = [each.new_turn_id for each in first.redriven]
     assert len(set(new_ids)) == 100
-    assert second.obstacles == {ALREADY: 100}
+    assert second.closed == {ALREADY: 100}
     assert [each.new_turn_id for each in third.redriven] == new_ids
     turns = [headers.header(record.headers, headers.TURN) for record in world.driven(TURNS_SUBMITTED)]
     assert Counter(turns) == dict.fromkeys(new_ids, 2)
@@ -164,7 +164,7 @@ async def test_a_crash_at_any_append_leaves_one_turn(world: RedriveWorld, failin
     assert fate.rebirth is not None
     assert turns == {fate.rebirth.turn_id}
     if failing == 2 and landing:
-        assert summary.obstacles == {ALREADY: 1}
+        assert summary.closed == {ALREADY: 1}
 
 
 async def test_two_letters_of_one_record_are_one_turn(world: RedriveWorld) -> None:
@@ -177,7 +177,7 @@ async def test_two_letters_of_one_record_are_one_turn(world: RedriveWorld) -> No
     assert other is not None
     await world.redrive([letter, other])
     assert len(world.driven(TURNS_SUBMITTED)) == 1
-    assert (await world.redrive([other])).obstacles == {ALREADY: 1}
+    assert (await world.redrive([other])).closed == {ALREADY: 1}
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ async def test_turns_of_one_conversation_wait_for_each_other(world: RedriveWorld
     ended = Cancelled(turn_id=first.new_turn_id, reason="client")
     world.turns.states[first.new_turn_id] = StreamState(terminal=ended)
     later = await world.redrive(letters)
-    assert later.obstacles == {ALREADY: 1}
+    assert later.closed == {ALREADY: 1}
     assert len(later.redriven) == 1
     (_, record) = world.driven(TURNS_SUBMITTED)
     event: TurnSubmitted = event_of(record)
