@@ -23,6 +23,7 @@ from stream_processors.auth.cassandra_accounts import CassandraAccounts
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
+from stream_processors.auth.standings import Standings
 from stream_processors.moderation.stage import Moderate
 from stream_processors.moderation.toml_rules import load_policy
 from stream_processors.prompt.cassandra_history import CassandraHistory
@@ -108,6 +109,8 @@ def _auth(parts: _Parts) -> ProcessFor:
         accounts=CachedAccounts(CassandraAccounts(parts.store, auth.statements_in_flight_max), auth, time.monotonic),
         conversations=ReadOnlyConversations(CassandraConversations(parts.store, auth.statements_in_flight_max)),
         running=RunningTurns(NoRunningTurns(), LogTurnLookup(parts.log, settings.lookup), auth, now_ms),
+        # Nobody stands on the ladder: where users stood that day is not where they stand now.
+        standings=Standings(1),
         metrics=NoMetrics(),
     )
     return lambda _event: authorize
