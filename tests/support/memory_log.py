@@ -91,6 +91,10 @@ class MemoryLog:
         sources = [TopicPartition(topic, number) for number in range(self.partitions_of(topic))]
         return [record for source in sources for record in self._records[source]]
 
+    def topics(self) -> list[str]:
+        """Every topic that has a record."""
+        return sorted({source.topic for source, records in self._records.items() if records})
+
     def committed(self, group: str) -> dict[TopicPartition, int]:
         """The committed positions of ``group``."""
         return dict(self.group(group).committed)

@@ -6,9 +6,10 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stream_processors.topology import RATE_LIMIT
 from turnstream.shadow.facts import TurnFacts
 
-Change = Literal["decision", "refusal", "rules", "prompt", "answer", "finish_reason", "outcome"]
+Change = Literal["decision", "refusal", "limits", "rules", "prompt", "answer", "finish_reason", "outcome"]
 Only = Literal["flipped", "answers", "prompts"]
 _ONLY: Final[Mapping[Only, Change]] = {"flipped": "decision", "answers": "answer", "prompts": "prompt"}
 
@@ -113,6 +114,10 @@ def _compare(run_id: str, original: TurnFacts | None, shadow: TurnFacts, answere
 def _changes(original: TurnFacts, shadow: TurnFacts, answered: bool) -> Iterable[Change]:  # noqa: FBT001
     through = original.let_through, shadow.let_through
     both_answered = answered and all(through)
+    if original.stage == RATE_LIMIT.name != shadow.stage:
+        # A run has no quotas: what was over one then goes through now, whatever the change.
+        yield "limits"
+        return
     if (None not in through and through[0] != through[1]) or (both_answered and original.stopped != shadow.stopped):
         yield "decision"
     elif through == (False, False) and (original.stage, original.code) != (shadow.stage, shadow.code):
