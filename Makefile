@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run demo test lint format faults bench compat conformance lock contract clean
+.PHONY: help install run demo test lint format faults usage-faults bench compat conformance lock contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ faults: TURNS ?= 1000
 faults: SEED ?= 7
 faults: $(INSTALLED) ## Kill, stop and restart everything under load, and check that no promise broke (TURNS=, SEED=)
 	$(BIN)/python -m tests.faults --turns $(TURNS) --seed $(SEED)
+
+usage-faults: TURNS ?= 1000
+usage-faults: $(INSTALLED) ## Kill the usage sink and inference under load; files, log and clients must add up (TURNS=)
+	$(BIN)/python -m tests.faults.usage_sums --turns $(TURNS)
 
 compat: SUITES ?=
 compat: $(INSTALLED) ## Run the clients of others (OpenAI's SDKs, LangChain, Vercel's AI SDK) against a Turnstream started for it (SUITES=)
