@@ -22,6 +22,7 @@ from schemas.topics import INFERENCE_REQUESTS, TOKENS, TURNS_ADMITTED, TURNS_SUB
 from stream_processors.auth.caching import CachedAccounts
 from stream_processors.auth.running_turns import RunningTurns
 from stream_processors.auth.stage import Authorize
+from stream_processors.auth.standings import Standings
 from stream_processors.fusion import fuse
 from stream_processors.moderation.core import ModerationSettings
 from stream_processors.moderation.ruleset import DenyRule
@@ -195,6 +196,7 @@ class ShadowWorld:
             accounts=CachedAccounts(stores.keys, stores.auth, stores.clock),
             conversations=ReadOnlyConversations(stores.conversations),
             running=RunningTurns(NoRunningTurns(), stores.lookup, stores.auth, lambda: stores.now_ms),
+            standings=Standings(1),
             metrics=metrics,
         )
         admit = Admit(RateLimitSettings(), DEFAULT_PLANS, OpenQuota(DEFAULT_PLANS), metrics, lambda: stores.now_ms)

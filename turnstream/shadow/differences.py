@@ -9,9 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from stream_processors.topology import RATE_LIMIT
 from turnstream.shadow.facts import TurnFacts
 
-Change = Literal["decision", "refusal", "limits", "rules", "prompt", "answer", "finish_reason", "outcome"]
+Change = Literal["decision", "refusal", "circumstances", "rules", "prompt", "answer", "finish_reason", "outcome"]
 Only = Literal["flipped", "answers", "prompts"]
 _ONLY: Final[Mapping[Only, Change]] = {"flipped": "decision", "answers": "answer", "prompts": "prompt"}
+
+# Refusals that say nothing of the turn itself.
+_CIRCUMSTANCES: Final = frozenset(("conversation_busy", "account_suspended", "storage_unavailable"))
 
 
 class Side(BaseModel):
@@ -114,9 +117,9 @@ def _compare(run_id: str, original: TurnFacts | None, shadow: TurnFacts, answere
 def _changes(original: TurnFacts, shadow: TurnFacts, answered: bool) -> Iterable[Change]:  # noqa: FBT001
     through = original.let_through, shadow.let_through
     both_answered = answered and all(through)
-    if original.stage == RATE_LIMIT.name != shadow.stage:
-        # A run has no quotas: what was over one then goes through now, whatever the change.
-        yield "limits"
+    if _by_circumstances(original) and (original.stage, original.code) != (shadow.stage, shadow.code):
+        # A run has no quotas, no turns beside it and no ladder: they let it through now, whatever the change.
+        yield "circumstances"
         return
     if (None not in through and through[0] != through[1]) or (both_answered and original.stopped != shadow.stopped):
         yield "decision"
@@ -134,6 +137,10 @@ def _changes(original: TurnFacts, shadow: TurnFacts, answered: bool) -> Iterable
         yield "answer"
     if original.finish_reason != shadow.finish_reason:
         yield "finish_reason"
+
+
+def _by_circumstances(facts: TurnFacts) -> bool:
+    return facts.outcome == "refused" and (facts.stage == RATE_LIMIT.name or facts.code in _CIRCUMSTANCES)
 
 
 def _same_text_judged(original: TurnFacts, shadow: TurnFacts) -> bool:

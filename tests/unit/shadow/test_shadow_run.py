@@ -100,7 +100,7 @@ async def test_a_turn_that_its_quota_refused_is_told_apart_because_a_run_has_no_
     rows = await differences(world, answered=False)
     refused = [row for row in rows if row.original and row.original.stage == "rate_limit"]
     assert 0 < len(refused) < len(rows)
-    assert changed(rows) == dict.fromkeys((row.turn_id for row in refused), ("limits",))
+    assert changed(rows) == dict.fromkeys((row.turn_id for row in refused), ("circumstances",))
 
 
 async def test_without_a_change_nothing_differs() -> None:
