@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.errors import Fatal
@@ -13,15 +13,18 @@ from turnstream.telemetry.logging import configure_logging
 
 BASE_URL: Final = "TURNSTREAM_BASE_URL"
 API_KEY: Final = "TURNSTREAM_API_KEY"
+# How the stack names the metrics port of a process.
+_METRICS: Final = "-metrics"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LocalRun:
-    """What the live local stack says about itself."""
+    """What the live local stack says about itself; ``metrics`` are the addresses of its processes' metrics by name."""
 
     base_url: str | None
     api_key: str | None
     environment: Mapping[str, str]
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,4 +79,6 @@ def local_run() -> LocalRun | None:
     record = state.read(StackSettings().layout().state_file)
     if record is None or not state.is_alive(record):
         return None
-    return LocalRun(record.base_url, record.key, record.environment)
+    ends = ((name.removesuffix(_METRICS), port) for name, port in record.ports.items() if name.endswith(_METRICS))
+    metrics = {name: f"http://127.0.0.1:{port}/metrics" for name, port in ends}
+    return LocalRun(record.base_url, record.key, record.environment, metrics)
