@@ -15,10 +15,11 @@ from producers.replay.checkpoint import Checkpoint, RunRecord, checkpoint_path, 
 from producers.replay.joins import resolve
 from producers.replay.pace import Pace
 from producers.replay.plan import OnProgress, Plan, make_plan
-from producers.replay.run import Act, replay
+from producers.replay.run import Act, Summary, replay
 from producers.replay.selection import Selection
 from schemas.errors import Fatal, Malformed, Retryable
 from schemas.ports import LogReader, Record
+from turnstream.audit.actor import NotAllowedError
 from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.replay_options import ReplayOptions
@@ -27,6 +28,7 @@ from turnstream.commands.running_stack import require_settings
 from turnstream.exception_groups import leaves
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.settings import Settings
+from turnstream.wiring.audit import open_trail
 from turnstream.wiring.replay import TopicPartitions, find_partitions, prices
 
 _ENTROPY_BYTES: Final = 3
@@ -85,7 +87,7 @@ def run_replay(options: ReplayOptions, mode: ReplayMode | None) -> None:
     failure: BaseException | None = None
     try:
         asyncio.run(_Session(settings, options, mode).run(selection))
-    except* (Retryable, Fatal, Malformed, ValueError, OSError, KeyboardInterrupt) as group:
+    except* (Retryable, Fatal, Malformed, NotAllowedError, ValueError, OSError, KeyboardInterrupt) as group:
         failure = leaves(group)[0]
     if failure is not None:
         fail(str(failure) or "interrupted", _exit_code(failure))
@@ -94,7 +96,7 @@ def run_replay(options: ReplayOptions, mode: ReplayMode | None) -> None:
 def _exit_code(failure: BaseException) -> Exit:
     if isinstance(failure, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    if isinstance(failure, ValueError):
+    if isinstance(failure, ValueError | NotAllowedError):
         return Exit.BAD_INPUT
     return Exit.NOT_RUNNING if isinstance(failure, Retryable) else Exit.FAILED
 
@@ -153,20 +155,35 @@ class _Session:
     async def _act(self, reader: LogReader, mode: ReplayMode, checkpoint: Checkpoint) -> None:
         run, began_s = checkpoint.run, time.monotonic()
         note(f"run {run.run_id}; if it is cut off: turnstream replay {run.mode} --resume {run.run_id}")
-        async with mode.begin(Run(self._settings, reader, run)) as acting:
-            with self._display as on_progress:
-                summary = await replay(
-                    reader,
-                    run.plan,
-                    retrying(acting.act, RETRY),
-                    checkpoint=checkpoint,
-                    pace=Pace(self._options.rate, time.monotonic),
-                    on_progress=on_progress,
-                )
-        counted = summary.model_copy(update={"counts": dict(acting.counts())})
-        show_summary(counted, time.monotonic() - began_s, as_json=self._options.as_json)
-        if (complaint := acting.complaint()) is not None:
+        complaint: str | None = None
+        async with open_trail(self._settings) as trail:
+            details = {"records": str(run.plan.selected), **_audited(run), **run.options}
+            async with trail.acting(f"replay.{run.mode}", run.run_id, details=details) as outcome:
+                async with mode.begin(Run(self._settings, reader, run)) as acting:
+                    summary = await self._replay(reader, acting, checkpoint)
+                    complaint = acting.complaint()
+                outcome.update({name: str(number) for name, number in summary.counts.items()})
+        show_summary(summary, time.monotonic() - began_s, as_json=self._options.as_json)
+        if complaint is not None:
             fail(complaint)
+
+    async def _replay(self, reader: LogReader, acting: Acting, checkpoint: Checkpoint) -> Summary:
+        with self._display as on_progress:
+            summary = await replay(
+                reader,
+                checkpoint.run.plan,
+                retrying(acting.act, RETRY),
+                checkpoint=checkpoint,
+                pace=Pace(self._options.rate, time.monotonic),
+                on_progress=on_progress,
+            )
+        return summary.model_copy(update={"counts": dict(acting.counts())})
+
+
+def _audited(run: RunRecord) -> Mapping[str, str]:
+    """What was selected, without the filter: that may quote what somebody wrote."""
+    selection = run.plan.selection.model_dump(mode="json", exclude_none=True, exclude={"turns", "where"})
+    return {name: str(value) for name, value in selection.items()}
 
 
 def retrying(act: Act, policy: RetryPolicy) -> Act:
