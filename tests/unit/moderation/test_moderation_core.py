@@ -111,6 +111,7 @@ def test_a_blocked_turn_is_billed_for_nothing_so_that_its_reservation_is_given_b
     assert isinstance(bill, UsageRecorded)
     assert (bill.usage.prompt_tokens, bill.usage.completion_tokens) == (0, 0)
     assert (bill.finish_reason, bill.recorded_at_ms, bill.attempt) == (FinishReason.CONTENT_FILTER, 8, 0)
+    assert bill.decision is Decision.BLOCKED_INPUT
 
 
 def test_a_pool_without_a_topic_is_malformed() -> None:
