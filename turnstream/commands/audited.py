@@ -1,13 +1,13 @@
 """Audits what a command does: before it is done, and again with what came of it."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import typer
 
-from producers.audit.trail import DONE, FAILED
+from producers.audit.trail import DONE, FAILED, AuditTrail
 from schemas.errors import Fatal, Malformed, Retryable
 from schemas.operations import OperatorActed
 from turnstream.audit.actor import Actor, NotAllowedError
@@ -72,6 +72,16 @@ async def _tell_outcome(settings: Settings, begun: OperatorActed, outcome: str) 
     async with KafkaProducer(settings.kafka) as producer:
         trail = audit_trail(producer, Actor(begun.actor))
         await trail.write([trail.ended(begun, outcome)])
+
+
+@asynccontextmanager
+async def trail_of_run(settings: Settings) -> AsyncIterator[AuditTrail]:
+    """The trail of a command that is asynchronous itself. Raises Retryable, Fatal (also for who may not operate)."""
+    try:
+        async with open_trail(settings) as trail:
+            yield trail
+    except NotAllowedError as error:
+        raise Fatal(str(error)) from None
 
 
 def require_actor(settings: Settings) -> Actor:

@@ -17,6 +17,7 @@ from producers.http.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from schemas.errors import Fatal
 from turnstream.clocks import now_ms
 from turnstream.commands.account_stores import require_names, tell, with_cql
+from turnstream.commands.audited import audited
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.running_stack import require_settings
 from turnstream.settings import Settings
@@ -76,7 +77,9 @@ def create(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
     )
-    with_cql(settings, lambda cql: create_key_row(cql, row))
+    details = {"tenant": tenant, "user": user, "plan": plan}
+    with audited(settings, "keys.create", row.key_id, details=details):
+        with_cql(settings, lambda cql: create_key_row(cql, row))
     typer.echo("This key is shown once:", err=True)
     typer.echo(key.text)
 
@@ -107,9 +110,10 @@ def list_keys() -> None:
 def revoke(key_id: KeyId) -> None:
     """Revoke a key and end what is streamed under it. Exit code 4: no such key."""
     settings, revoked_at_ms = require_settings(), now_ms()
-    rows = with_cql(settings, lambda cql: revoke_key_rows(cql, key_id, revoked_at_ms, KEYS_LISTED_MAX))
-    if not rows:
-        fail("no key has this id; `turnstream keys list` shows them", Exit.NOT_FOUND)
+    with audited(settings, "keys.revoke", key_id, urgent=True):
+        rows = with_cql(settings, lambda cql: revoke_key_rows(cql, key_id, revoked_at_ms, KEYS_LISTED_MAX))
+        if not rows:
+            fail("no key has this id; `turnstream keys list` shows them", Exit.NOT_FOUND)
     tell(settings, [key_lost(row, KEY_REVOKED, revoked_at_ms) for row in rows])
     typer.echo("revoked")
 

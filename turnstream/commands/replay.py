@@ -3,6 +3,7 @@
 import typer
 
 from turnstream.commands import replay_diff, replay_shadow
+from turnstream.commands.dlq_acts import redrive
 from turnstream.commands.replay_options import ReplayOptions, takes_selection
 from turnstream.commands.replay_rebuild import rebuild
 from turnstream.commands.replay_run import run_replay
@@ -15,6 +16,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(_replay)
     group.command("plan")(takes_selection(plan))
     group.command("rebuild")(takes_selection(rebuild))
+    group.command("redrive")(redrive)
     replay_shadow.register(group)
     replay_diff.register(group)
     app.add_typer(group, name="replay")

@@ -10,6 +10,7 @@ from producers.replay.selection import Selection
 from schemas.ids import turn_time_ms
 from schemas.ports import LogReader
 from schemas.topics import TOKENS
+from turnstream.commands.audited import trail_of_run
 from turnstream.commands.exits import fail
 from turnstream.commands.replay_options import ReplayOptions
 from turnstream.commands.replay_run import Acting, ReplayMode, Run, run_replay
@@ -47,7 +48,12 @@ async def _begin(run: Run) -> AsyncIterator[Acting]:
         from turnstream.wiring.rebuild import open_rebuild  # noqa: PLC0415  # the drivers come with an extra
     except ModuleNotFoundError as missing:
         fail(f"{missing.name} is missing: install the extra `turnstream[sink]`")
-    async with open_rebuild(run.settings, run.reader, run.record.plan) as answers:
+    selected = {"records": str(run.record.plan.selected)}
+    async with (
+        trail_of_run(run.settings) as trail,
+        trail.acting("replay.rebuild", run.record.run_id, None, selected),
+        open_rebuild(run.settings, run.reader, run.record.plan) as answers,
+    ):
         yield Acting(answers.act, answers.counts, lambda: _complaint(answers.counts()["rows_not_restored"]))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -19,6 +19,7 @@ from schemas.accounts import AccountRole
 from schemas.ports import Cql
 from turnstream.clocks import now_ms
 from turnstream.commands.account_stores import require_names, tell, with_cql
+from turnstream.commands.audited import audited
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.running_stack import require_settings
 from turnstream.settings import Settings
@@ -71,8 +72,10 @@ def create(email: Email, tenant: Tenant = "public", plan: Plan = "free", role: R
         limits = f"{settings.accounts.password_chars_min} to {settings.accounts.password_chars_max} characters"
         fail(f"a password has {limits} and is not the address", Exit.BAD_INPUT)
     kept = asyncio.run(Passwords(settings.accounts).hash(password))
-    if not with_cql(settings, _on_users(lambda users: users.register(user, kept))):
-        fail("this address has an account", Exit.BAD_INPUT)
+    details = {"plan": plan, "roles": ",".join(each.value for each in user.roles)}
+    with audited(settings, "users.create", f"{tenant}/{user.user_id}", details=details):
+        if not with_cql(settings, _on_users(lambda users: users.register(user, kept))):
+            fail("this address has an account", Exit.BAD_INPUT)
     typer.echo(user.user_id)
 
 
@@ -89,24 +92,28 @@ def list_users(tenant: Tenant = "public") -> None:
 
 def suspend(user_id: UserId, tenant: Tenant = "public", *, lift: Lift = False) -> None:
     """Keep a user out, and end what they stream. Exit code 4: no such user."""
-    _change(user_id, tenant, UserChange(suspended=not lift))
+    details = {"suspended": "no" if lift else "yes"}
+    _change("users.suspend", user_id, tenant, UserChange(suspended=not lift), details, urgent=not lift)
     typer.echo("let in again" if lift else "suspended")
 
 
 def set_role(user_id: UserId, roles: Roles, tenant: Tenant = "public") -> None:
     """Set what a user may do beside chatting. Exit code 4: no such user."""
-    _change(user_id, tenant, UserChange(roles=tuple(dict.fromkeys(roles))))
+    details = {"roles": ",".join(role.value for role in dict.fromkeys(roles))}
+    _change("users.set_role", user_id, tenant, UserChange(roles=tuple(dict.fromkeys(roles))), details)
     typer.echo("changed")
 
 
 def set_plan(user_id: UserId, plan: NewPlan, tenant: Tenant = "public") -> None:
     """Set a user's plan. Exit code 4: no such user."""
     _require_plan(require_settings(), plan)
-    _change(user_id, tenant, UserChange(plan=plan))
+    _change("users.set_plan", user_id, tenant, UserChange(plan=plan), {"plan": plan})
     typer.echo("changed")
 
 
-def _change(user_id: str, tenant: str, change: UserChange) -> None:
+def _change(
+    action: str, user_id: str, tenant: str, change: UserChange, details: Mapping[str, str], *, urgent: bool = False
+) -> None:
     settings, changed_at_ms = require_settings(), now_ms()
 
     async def work(users: CassandraUsers) -> User | None:
@@ -115,9 +122,10 @@ def _change(user_id: str, tenant: str, change: UserChange) -> None:
         await users.change(tenant, user_id, change, changed_at_ms)
         return await users.find(tenant, user_id)
 
-    user = with_cql(settings, _on_users(work))
-    if user is None:
-        fail("this tenant has no such user; `turnstream users list` shows them", Exit.NOT_FOUND)
+    with audited(settings, action, f"{tenant}/{user_id}", details=details, urgent=urgent):
+        user = with_cql(settings, _on_users(work))
+        if user is None:
+            fail("this tenant has no such user; `turnstream users list` shows them", Exit.NOT_FOUND)
     tell(settings, [user_changed(user, changed_at_ms)])
 
 
