@@ -18,6 +18,8 @@ from consumers.usage_sink.parquet_rows import parquet_bytes
 from schemas.errors import Fatal, Retryable
 from schemas.ports import TopicPartition
 
+# Here an object is there when all of it is, and a rename would be a copy. Elsewhere a rename is what is atomic.
+OBJECT_STORES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "memory"})
 _TEMPORARY_SUFFIX: Final = ".tmp"
 
 
@@ -31,7 +33,7 @@ class FsspecLake:
             raise Fatal(f"usage_sink.url cannot be opened: {error}") from error
 
     async def prepare(self) -> None:
-        """Make the folder. Raises Fatal when it cannot be made or listed."""
+        """Make the folder where folders are made. Raises Fatal when it cannot be made or listed."""
         try:
             await asyncio.to_thread(self._prepare)
         except OSError as error:
@@ -45,7 +47,8 @@ class FsspecLake:
             raise Retryable(f"the usage files could not be written ({type(error).__name__})") from error
 
     def _prepare(self) -> None:
-        self._files.makedirs(self._root, exist_ok=True)
+        if not self._is_object_store:
+            self._files.makedirs(self._root, exist_ok=True)
         self._names(self._root)
 
     def _publish(self, partition: TopicPartition, lines: Sequence[Line]) -> int:
@@ -70,18 +73,27 @@ class FsspecLake:
 
     def _put(self, file: UsageFile) -> None:
         folder, content = f"{self._root}/{file.folder.path}", parquet_bytes(file)
-        self._files.makedirs(folder, exist_ok=True)
-        if isinstance(self._files, LocalFileSystem):
-            _write_and_rename(folder, file.name, content)
-        else:
+        if self._is_object_store:
             self._files.pipe_file(f"{folder}/{file.name}", content)
+            return
+        self._files.makedirs(folder, exist_ok=True)
+        # Readers of Parquet folders pass over names that begin with a dot.
+        temporary = f"{folder}/.{file.name}.{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
+        if isinstance(self._files, LocalFileSystem):
+            _write_and_rename(folder, file.name, temporary, content)
+        else:
+            self._files.pipe_file(temporary, content)
+            self._files.mv(temporary, f"{folder}/{file.name}")
+
+    @property
+    def _is_object_store(self) -> bool:
+        protocol = self._files.protocol
+        return not OBJECT_STORES.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
 
 
-def _write_and_rename(folder: str, name: str, content: bytes) -> None:
-    # Readers of Parquet folders pass over names that begin with a dot.
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}")  # noqa: PTH118 - fsspec's paths are text
+def _write_and_rename(folder: str, name: str, temporary: str, content: bytes) -> None:
     try:
-        with open(temporary, "wb") as file:  # noqa: PTH123 - the same
+        with open(temporary, "wb") as file:  # noqa: PTH123 - fsspec's paths are text
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 The long form is `make usage-faults TURNS=1000`.
 """
 
+import json
 from typing import Final
 
 import pytest
@@ -24,3 +25,7 @@ async def test_the_files_the_log_and_the_clients_add_up_to_the_same(turnstream: 
     assert outcome.clients.cost > 0
     assert (outcome.files, outcome.log) == (outcome.clients, outcome.clients)
     assert outcome.rows_twice_in_files == 0
+    told = turnstream.command("usage", "cost", "--by", "user", "--format", "json")
+    assert told.returncode == 0, told.stderr
+    ours = [row for row in json.loads(told.stdout) if row["user_id"].startswith("payer-")]
+    assert sum(row["cost_nano_usd"] for row in ours) == outcome.clients.cost

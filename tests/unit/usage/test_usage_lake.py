@@ -5,8 +5,10 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import parquet
 
+from consumers.usage_sink import fsspec_lake
 from consumers.usage_sink.core import Line, UsageSinkSettings
 from consumers.usage_sink.fsspec_lake import FsspecLake
 from consumers.usage_sink.parquet_rows import SCHEMA, SCHEMA_VERSION
@@ -88,6 +90,26 @@ async def test_an_object_store_gets_the_file_at_once_under_its_name() -> None:
     assert sorted(store.find("/usage-of-a-test")) == [
         f"/usage-of-a-test/{FOLDER}/usage.events.v1-0-{span}.parquet" for span in ("1-2", "3-3")
     ]
+
+
+async def test_another_file_system_gets_it_by_a_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As over SFTP or on HDFS, where a file that is being written can be seen."""
+    renamed: list[tuple[str, str]] = []
+    move = MemoryFileSystem.mv
+
+    def mv(store: MemoryFileSystem, source: str, target: str, **options: Any) -> None:
+        renamed.append((source.rpartition("/")[2], target.rpartition("/")[2]))
+        move(store, source, target, **options)
+
+    monkeypatch.setattr(fsspec_lake, "OBJECT_STORES", frozenset())
+    monkeypatch.setattr(MemoryFileSystem, "mv", mv)
+    lake = FsspecLake("memory://folders-of-a-test", {})
+    await lake.prepare()
+    assert await lake.publish(PARTITION, lines(1)) == 1
+    ((source, target),) = renamed
+    assert source.startswith(".usage.events.v1-0-1-1.parquet.")
+    assert target == "usage.events.v1-0-1-1.parquet"
+    assert fsspec.filesystem("memory").find("/folders-of-a-test") == [f"/folders-of-a-test/{FOLDER}/{target}"]
 
 
 async def test_a_file_that_could_not_be_renamed_leaves_nothing_behind(
