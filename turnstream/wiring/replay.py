@@ -38,7 +38,7 @@ class TopicPartitions:
         """The partitions of ``topic``. Raises ValueError for a topic that is not there."""
         topic_of(topic)
         if not (count := self._counts.get(topic, 0)):
-            raise ValueError(f"the broker has no topic {topic}: `turnstream topics create` makes it")
+            raise ValueError(f"the broker has no topic {topic}: `turnstream topics --create` makes it")
         return [TopicPartition(topic, number) for number in range(count)]
 
 
