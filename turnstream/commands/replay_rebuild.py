@@ -13,7 +13,7 @@ from schemas.topics import TOKENS
 from turnstream.commands.audited import trail_of_run
 from turnstream.commands.exits import fail
 from turnstream.commands.replay_options import ReplayOptions
-from turnstream.commands.replay_run import Acting, ReplayMode, Run, run_replay
+from turnstream.commands.replay_run import Acting, ReplayMode, Run, audit_details, run_replay
 from turnstream.wiring.replay import TopicPartitions
 
 MODE: Final = "rebuild"
@@ -48,13 +48,13 @@ async def _begin(run: Run) -> AsyncIterator[Acting]:
         from turnstream.wiring.rebuild import open_rebuild  # noqa: PLC0415  # the drivers come with an extra
     except ModuleNotFoundError as missing:
         fail(f"{missing.name} is missing: install the extra `turnstream[sink]`")
-    selected = {"records": str(run.record.plan.selected)}
     async with (
         trail_of_run(run.settings) as trail,
-        trail.acting("replay.rebuild", run.record.run_id, None, selected),
+        trail.acting("replay.rebuild", run.record.run_id, None, audit_details(run.record)) as outcome,
         open_rebuild(run.settings, run.reader, run.record.plan) as answers,
     ):
         yield Acting(answers.act, answers.counts, lambda: _complaint(answers.counts()["rows_not_restored"]))
+        outcome.update({name: str(number) for name, number in answers.counts().items()})
 
 
 def _complaint(rows: int) -> str | None:

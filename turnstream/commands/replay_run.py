@@ -28,7 +28,6 @@ from turnstream.commands.running_stack import require_settings
 from turnstream.exception_groups import leaves
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.settings import Settings
-from turnstream.wiring.audit import open_trail
 from turnstream.wiring.replay import TopicPartitions, find_partitions, prices
 
 _ENTROPY_BYTES: Final = 3
@@ -155,14 +154,9 @@ class _Session:
     async def _act(self, reader: LogReader, mode: ReplayMode, checkpoint: Checkpoint) -> None:
         run, began_s = checkpoint.run, time.monotonic()
         note(f"run {run.run_id}; if it is cut off: turnstream replay {run.mode} --resume {run.run_id}")
-        complaint: str | None = None
-        async with open_trail(self._settings) as trail:
-            details = {"records": str(run.plan.selected), **_audited(run), **run.options}
-            async with trail.acting(f"replay.{run.mode}", run.run_id, details=details) as outcome:
-                async with mode.begin(Run(self._settings, reader, run)) as acting:
-                    summary = await self._replay(reader, acting, checkpoint)
-                    complaint = acting.complaint()
-                outcome.update({name: str(number) for name, number in summary.counts.items()})
+        async with mode.begin(Run(self._settings, reader, run)) as acting:
+            summary = await self._replay(reader, acting, checkpoint)
+            complaint = acting.complaint()
         show_summary(summary, time.monotonic() - began_s, as_json=self._options.as_json)
         if complaint is not None:
             fail(complaint)
@@ -180,10 +174,10 @@ class _Session:
         return summary.model_copy(update={"counts": dict(acting.counts())})
 
 
-def _audited(run: RunRecord) -> Mapping[str, str]:
-    """What was selected, without the filter: that may quote what somebody wrote."""
+def audit_details(run: RunRecord) -> dict[str, str]:
+    """What an audit tells of a run: what was selected, but not the filter, which may quote what somebody wrote."""
     selection = run.plan.selection.model_dump(mode="json", exclude_none=True, exclude={"turns", "where"})
-    return {name: str(value) for name, value in selection.items()}
+    return {"records": str(run.plan.selected), **{name: str(value) for name, value in selection.items()}}
 
 
 def retrying(act: Act, policy: RetryPolicy) -> Act:
