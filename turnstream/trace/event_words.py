@@ -5,6 +5,7 @@ from schemas.errors import Refusal
 from schemas.event import Event
 from schemas.limits import LimitLedgered, LimitWindow
 from schemas.messages import Message
+from schemas.operations import OperatorActed
 
 
 def event_words(event: Event) -> str:
@@ -16,9 +17,16 @@ def event_words(event: Event) -> str:
         return f"{_usage(event.usage)}, {first}, {event.finish_reason.value}"
     if isinstance(event, LimitLedgered):
         return f"{event.entry} {event.tokens} tokens{_no_room(event.refused_by)}"
+    if isinstance(event, OperatorActed):
+        return f"{event.action} {event.outcome} by {event.actor}{_asked_again(event)}"
     if isinstance(event, events.TurnCancelled):
         return f"stop generating: {event.reason}"
     return _answer_words(event) or _turn_words(event)
+
+
+def _asked_again(event: OperatorActed) -> str:
+    old, new = event.details.get("turn"), event.details.get("new_turn")
+    return f": turn {old} is asked again as {new}" if old and new else ""
 
 
 def _no_room(window: LimitWindow | None) -> str:

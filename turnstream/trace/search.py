@@ -40,7 +40,10 @@ async def find_records(
     wanted = relevant(partitions, turn_id)
     started_ms = ids.turn_time_ms(turn_id)
     starts = await reader.offsets_at(wanted, max(0, started_ms - settings.clock_skew_ms))
-    stops = await reader.offsets_at(wanted, started_ms + settings.window_ms)
+    stops = dict(await reader.offsets_at(wanted, started_ms + settings.window_ms))
+    # Operators may act on a turn days later.
+    if audit := [each for each in wanted if each.topic == topics.OPERATIONS_AUDIT.name]:
+        stops.update(await reader.end_offsets(audit))
     limit = asyncio.Semaphore(settings.reads_in_flight_max)
     found: list[Record] = []
 

@@ -53,6 +53,13 @@ async def test_it_finds_the_turn_among_others() -> None:
     assert found.cut_off == ()
 
 
+async def test_what_operators_did_with_a_turn_is_found_whenever_they_did_it() -> None:
+    audit = TopicPartition(topics.OPERATIONS_AUDIT.name, 0)
+    reader = ReaderOfLists({audit: [(T0, None), (T0 + 86_400_000, TURN)]})
+    found = await find_records(reader, [audit], TURN, SETTINGS)
+    assert [record.offset for record in found.records] == [1]
+
+
 async def test_it_reads_the_window_and_nothing_else() -> None:
     times = [T0 - 101, T0 - 100, T0, T0 + 999, T0 + 1_000]
     reader = ReaderOfLists({INPUT: [(at_ms, TURN) for at_ms in times]})

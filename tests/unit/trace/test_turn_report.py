@@ -11,10 +11,12 @@ from rich.console import Console
 from schemas import headers, ids, serde, topics
 from schemas.content import Content
 from schemas.event import Event
+from schemas.operations import OperatorActed
 from schemas.ports import Record
 from schemas.tokens import AttemptStarted, Delta
 from schemas.topics import BY_NAME
 from turnstream.contract_docs.example_files import EXAMPLES, topic_examples
+from turnstream.trace.event_words import event_words
 from turnstream.trace.rendering import render
 from turnstream.trace.report import TurnReport, build_report
 
@@ -224,3 +226,12 @@ def test_the_table_can_show_every_delta(taken_over: Log) -> None:
     text = rendered(taken_over.report(), every_delta=True)
     assert "deltas until" not in text
     assert all(f"delta {seq}:" in text for seq in range(5))
+
+
+def test_a_redrive_links_the_turn_with_the_one_as_which_it_is_asked_again() -> None:
+    details = {"turn": "old", "new_turn": "new"}
+    acted = OperatorActed(
+        action_id="a", actor="os:ann", action="dlq.redrive", subject="s", outcome="done", details=details, acted_at_ms=1
+    )
+    assert event_words(acted) == "dlq.redrive done by os:ann: turn old is asked again as new"
+    assert event_words(acted.model_copy(update={"details": {}})) == "dlq.redrive done by os:ann"
