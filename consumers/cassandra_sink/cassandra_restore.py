@@ -19,6 +19,10 @@ from schemas.ports import Cql, Owner
 from schemas.timestamps import unix_ms
 
 _OWNER: Final = "SELECT deleted_at FROM conversation_owners WHERE conversation_id = ?"
+_OWN: Final = (
+    "INSERT INTO conversation_owners (conversation_id, tenant_id, user_id, created_at) VALUES (?, ?, ?, ?)"
+    " USING TIMESTAMP ?"
+)
 _DELETED_CONVERSATION: Final = (
     "SELECT deleted_at FROM conversations WHERE tenant_id = ? AND user_id = ? AND conversation_id = ?"
 )
@@ -85,6 +89,11 @@ class CassandraRestore:
             messages={seq: at_ms for subject, at_ms in marks.items() if (seq := message_of(subject)) is not None},
             turns=frozenset(gone | {turn_id for subject in marks if (turn_id := turn_of(subject)) is not None}),
         )
+
+    async def own(self, owner: Owner, conversation_id: str, created_at_ms: int, written_us: int) -> None:
+        """As ``RestoreStore.own``."""
+        values = (conversation_id, owner.tenant_id, owner.user_id, created_at_ms, written_us)
+        await self._cql.execute(_OWN, values)
 
     async def write(self, rows: RestoredRows) -> None:
         """As ``RestoreStore.write``: deletions first, so that nothing deleted can be read in between."""

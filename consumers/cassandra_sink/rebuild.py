@@ -15,7 +15,15 @@ from typing import Final, Protocol
 from consumers.cassandra_sink.core import CassandraSinkSettings, PartitionTurns, Plan
 from consumers.cassandra_sink.ports import HotContexts
 from consumers.cassandra_sink.recovery import TurnRecovery
-from consumers.cassandra_sink.restored import MARGINS_MS, Deletions, Ended, RestoredRows, above_us, restored_rows
+from consumers.cassandra_sink.restored import (
+    MARGINS_MS,
+    Deletions,
+    Ended,
+    RestoredRows,
+    above_us,
+    created_at_ms,
+    restored_rows,
+)
 from consumers.cassandra_sink.rows import Rank
 from consumers.cassandra_sink.turns import HeldTurn
 from consumers.records import live, receive_all
@@ -32,6 +40,10 @@ class RestoreStore(Protocol):
 
     async def deletions(self, owner: Owner, conversation_id: str, turn_ids: Sequence[str]) -> Deletions:
         """What users deleted of the conversation and of these turns. Raises Retryable."""
+        ...
+
+    async def own(self, owner: Owner, conversation_id: str, created_at_ms: int, written_us: int) -> None:
+        """Say whose the conversation is, at the time ``written_us``. Raises Retryable."""
         ...
 
     async def write(self, rows: RestoredRows) -> None:
@@ -53,6 +65,7 @@ class RebuildCounts:
 
     turns: int = 0
     conversations: int = 0
+    owners: int = 0
     rows: int = 0
     rows_above_a_deletion: int = 0
     turns_left_deleted: int = 0
@@ -69,7 +82,8 @@ class RebuildCounts:
 class RebuildAnswers:
     """Give it records of ``chat.tokens.v1`` in order per partition (``act``).
 
-    ``stops``: per partition the offset at which the rebuild ends. ``now_ms`` gives Unix milliseconds.
+    ``stops``: per partition the offset at which the rebuild ends. ``now_ms`` gives Unix milliseconds. With
+    ``restore_owners`` a conversation that nobody owns is given to whom its turns name; without, it is passed over.
     """
 
     def __init__(
@@ -81,6 +95,7 @@ class RebuildAnswers:
         settings: CassandraSinkSettings,
         stops: Mapping[TopicPartition, int],
         now_ms: Callable[[], int],
+        restore_owners: bool = False,
     ) -> None:
         self._store = store
         self._contexts = contexts
@@ -88,6 +103,7 @@ class RebuildAnswers:
         self._settings = settings
         self._stops = stops
         self._now_ms = now_ms
+        self._restore_owners = restore_owners
         self._partitions: dict[TopicPartition, PartitionTurns] = {}
         self._slots = asyncio.Semaphore(CONVERSATIONS_IN_FLIGHT_MAX)
         self._margin = 0
@@ -164,16 +180,29 @@ class RebuildAnswers:
             deletions = await self._store.deletions(owner, conversation_id, turn_ids)
             if deletions.conversation:
                 return RebuildCounts(turns_left_deleted=len(ended))
+            owners = 0
             if not deletions.known:
-                return RebuildCounts(turns_without_owner=len(ended))
+                if not (self._restore_owners and await self._own(owner, conversation_id, ended, asked_ms)):
+                    return RebuildCounts(turns_without_owner=len(ended))
+                owners = 1
             rows = restored_rows(ended, deletions)
             await self._store.write(rows)
             hidden = await self._store.unreadable(rows)
-            counts = RebuildCounts(turns=len(ended), rows=rows.count)
+            counts = RebuildCounts(turns=len(ended), rows=rows.count, owners=owners)
             if hidden.count:
                 counts = counts.plus(await self._write_above(hidden, asked_ms))
                 await self._delete_again(owner, conversation_id, turn_ids, deletions)
         return counts
+
+    async def _own(self, owner: Owner, conversation_id: str, ended: Sequence[Ended], asked_ms: int) -> bool:
+        """Give the conversation to ``owner``; whether it can be read that it is theirs now."""
+        created_ms = created_at_ms(conversation_id, min(cleared.submitted_at_ms for _, cleared, _ in ended))
+        for written_us in (created_ms * 1000, *(above_us(asked_ms, margin_ms) for margin_ms in MARGINS_MS)):
+            await self._store.own(owner, conversation_id, created_ms, written_us)
+            found = await self._store.deletions(owner, conversation_id, ())
+            if found.known:
+                return not found.conversation
+        return False
 
     async def _write_above(self, hidden: RestoredRows, asked_ms: int) -> RebuildCounts:
         wanted = hidden.count

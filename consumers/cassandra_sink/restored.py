@@ -22,6 +22,7 @@ from consumers.cassandra_sink.rows import (
 )
 from consumers.cassandra_sink.titles import title_row
 from consumers.cassandra_sink.turns import HeldTurn
+from schemas.ids import conversation_time_ms, is_conversation_id
 from schemas.tokens import Cleared
 
 # How long before the rebuild the deletion may have been, tried in this order.
@@ -93,6 +94,11 @@ def restored_rows(ended: Sequence[Ended], deletions: Deletions) -> RestoredRows:
         },
         deleted_turns=frozenset(row.turn_id for row in turns) & deletions.turns,
     )
+
+
+def created_at_ms(conversation_id: str, first_ms: int) -> int:
+    """When the conversation began, as its id says it, else ``first_ms``; in Unix milliseconds."""
+    return conversation_time_ms(conversation_id) if is_conversation_id(conversation_id) else first_ms
 
 
 def above_us(now_ms: int, margin_ms: int) -> int:

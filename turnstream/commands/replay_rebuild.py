@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from producers.replay.joins import find_turns
 from producers.replay.plan import OnProgress
@@ -21,12 +23,21 @@ MODE: Final = "rebuild"
 SKEW_MS: Final = 10_000
 
 
-def rebuild(options: ReplayOptions) -> None:
+_OWNERS: Final = "restore_owners"
+
+RestoreOwners = Annotated[
+    bool,
+    typer.Option("--restore-owners", help="Also conversations that nobody owns: they are given to whom they name."),
+]
+
+
+def rebuild(options: ReplayOptions, *, restore_owners: RestoreOwners = False) -> None:
     """Write history and conversations again from chat.tokens.v1, as far back as it goes; drop their hot contexts.
 
     Whole turns, by any of their records. What users deleted stays deleted; answers in progress are left alone.
     """
-    run_replay(options, ReplayMode(MODE, _begin, topic=TOKENS.name, narrow=whole_turns))
+    own = {_OWNERS: "yes"} if restore_owners else {}
+    run_replay(options, ReplayMode(MODE, _begin, options=own, topic=TOKENS.name, narrow=whole_turns))
 
 
 async def whole_turns(
@@ -51,7 +62,9 @@ async def _begin(run: Run) -> AsyncIterator[Acting]:
     async with (
         trail_of_run(run.settings) as trail,
         trail.acting("replay.rebuild", run.record.run_id, None, audit_details(run.record)) as outcome,
-        open_rebuild(run.settings, run.reader, run.record.plan) as answers,
+        open_rebuild(
+            run.settings, run.reader, run.record.plan, restore_owners=_OWNERS in run.record.options
+        ) as answers,
     ):
         yield Acting(answers.act, answers.counts, lambda: _complaint(answers.counts()["rows_not_restored"]))
         outcome.update({name: str(number) for name, number in answers.counts().items()})

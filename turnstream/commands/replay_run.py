@@ -177,7 +177,8 @@ class _Session:
 def audit_details(run: RunRecord) -> dict[str, str]:
     """What an audit tells of a run: what was selected, but not the filter, which may quote what somebody wrote."""
     selection = run.plan.selection.model_dump(mode="json", exclude_none=True, exclude={"turns", "where"})
-    return {"records": str(run.plan.selected), **{name: str(value) for name, value in selection.items()}}
+    details = {name: str(value) for name, value in selection.items()}
+    return {"records": str(run.plan.selected), **details, **run.options}
 
 
 def retrying(act: Act, policy: RetryPolicy) -> Act:

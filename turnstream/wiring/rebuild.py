@@ -15,7 +15,9 @@ from turnstream.wiring.redis_client import open_redis
 
 
 @asynccontextmanager
-async def open_rebuild(settings: Settings, reader: LogReader, plan: Plan) -> AsyncIterator[RebuildAnswers]:
+async def open_rebuild(
+    settings: Settings, reader: LogReader, plan: Plan, *, restore_owners: bool
+) -> AsyncIterator[RebuildAnswers]:
     """A rebuild of what ``plan`` means. Raises Retryable when a store cannot be reached."""
     async with AsyncExitStack() as open_ports:
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
@@ -27,4 +29,5 @@ async def open_rebuild(settings: Settings, reader: LogReader, plan: Plan) -> Asy
             settings=settings.sink,
             stops={planned.partition: planned.stop for planned in plan.ranges},
             now_ms=now_ms,
+            restore_owners=restore_owners,
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from producers.replay.reading import topic_of
-from schemas.models import Catalogue, Price
+from schemas.models import AUTO, Catalogue, Price
 from schemas.ports import TopicPartition
 from schemas.topics import INFERENCE_REQUESTS, TOKENS
 from stream_processors.topology import ROWS
@@ -49,5 +49,7 @@ async def find_partitions(settings: Settings) -> TopicPartitions:
 
 
 def prices(settings: Settings) -> Mapping[str, Price]:
-    """What the models of the catalogue cost, by every name that stands for one of them."""
-    return {name: card.price for name, card in Catalogue.of(settings.models).names.items()}
+    """What the models of the catalogue cost, by every name that stands for one of them; ``auto`` costs the dearest."""
+    catalogue = Catalogue.of(settings.models)
+    dearest = max((card.price for card in catalogue.cards.values()), key=lambda price: price.output)
+    return {AUTO: dearest, **{name: card.price for name, card in catalogue.names.items()}}

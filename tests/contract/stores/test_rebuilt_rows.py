@@ -74,7 +74,7 @@ class World:
         )
         await sink.write(self.log.between(0, len(self.log.records)))
 
-    async def rebuild(self, start: int = 0, stop: int | None = None) -> dict[str, int]:
+    async def rebuild(self, start: int = 0, stop: int | None = None, *, restore_owners: bool = False) -> dict[str, int]:
         stop = len(self.log.records) if stop is None else stop
         reader = RecordsReader(self.log)
         answers = RebuildAnswers(
@@ -84,6 +84,7 @@ class World:
             settings=CassandraSinkSettings(),
             stops={PARTITION: stop},
             now_ms=now_ms,
+            restore_owners=restore_owners,
         )
         appended = len(self.log.appended)
         await answers.act(await reader.read_range(PARTITION, start, stop))
@@ -243,11 +244,17 @@ async def test_what_is_marked_as_a_replay_is_not_written(world: World) -> None:
     assert await world.dump() == []
 
 
-async def test_a_conversation_without_an_owner_is_not_written(cassandra: CassandraSession) -> None:
+async def test_a_conversation_without_an_owner_is_written_only_if_asked_for(
+    cassandra: CassandraSession,
+) -> None:
     world = World(cassandra)
     world.log.add(*world.turn(0, "x"))
     assert (await world.rebuild())["turns_without_owner"] == 1
     assert await world.dump() == []
+    assert (await world.rebuild(restore_owners=True))["owners"] == 1
+    assert len(await world.dump()) == 5
+    owners = CassandraConversations(cassandra, 8)
+    assert await owners.owners([world.conversation]) == {world.conversation: OWNER}
 
 
 async def test_hot_contexts_of_what_was_written_are_dropped(world: World) -> None:

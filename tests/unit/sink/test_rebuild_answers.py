@@ -17,6 +17,7 @@ from consumers.cassandra_sink.restored import (
 from consumers.cassandra_sink.rows import Rank
 from consumers.cassandra_sink.turns import TextBounds, fold, opened_by
 from schemas.errors import Retryable
+from schemas.ids import new_conversation_id
 from schemas.ports import Owner
 from schemas.tokens import Cleared, Persisted, TokenEvent
 from tests.support.answer_records import (
@@ -47,13 +48,20 @@ class MemoryRestore:
     written: dict[tuple[str, int | str], int] = field(default_factory=dict)
     writes: list[RestoredRows] = field(default_factory=list)
     deleted_again: list[tuple[str, Deletions, int]] = field(default_factory=list)
+    owned: list[tuple[str, int, int]] = field(default_factory=list)
     failures_left: int = 0
     on_write: Callable[[], None] = lambda: None
 
     async def deletions(self, owner: Owner, conversation_id: str, turn_ids: Sequence[str]) -> Deletions:
         assert owner == Owner("tenant", "user")
-        assert turn_ids
+        assert isinstance(turn_ids, Sequence)
         return self.states.get(conversation_id, Deletions())
+
+    async def own(self, owner: Owner, conversation_id: str, created_at_ms: int, written_us: int) -> None:
+        assert owner == Owner("tenant", "user")
+        self.owned.append((conversation_id, created_at_ms, written_us))
+        if written_us > self.tombstone_us:
+            self.states[conversation_id] = Deletions()
 
     async def write(self, rows: RestoredRows) -> None:
         if self.failures_left:
@@ -96,7 +104,7 @@ class World:
         self.contexts = MemoryContexts()
         self.settings = settings or CassandraSinkSettings()
 
-    def begin(self) -> RebuildAnswers:
+    def begin(self, *, restore_owners: bool = False) -> RebuildAnswers:
         """A rebuild of all that is on the log by now."""
         return RebuildAnswers(
             store=self.store,
@@ -105,6 +113,7 @@ class World:
             settings=self.settings,
             stops={PARTITION: len(self.log.records)},
             now_ms=lambda: NOW_MS,
+            restore_owners=restore_owners,
         )
 
     async def give(self, answers: RebuildAnswers, start: int = 0, stop: int | None = None) -> None:
@@ -178,6 +187,20 @@ async def test_what_users_deleted_and_what_nobody_owns_is_counted_and_not_writte
     counts = await world.rebuild()
     assert world.texts() == ["question 3.0", "c"]
     assert (counts["turns"], counts["turns_left_deleted"], counts["turns_without_owner"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("tombstone_us", [0, (NOW_MS - 100_000) * 1000])
+async def test_owners_are_restored_where_that_is_asked_for(tombstone_us: int) -> None:
+    world = World()
+    world.store.tombstone_us = tombstone_us
+    conversation = new_conversation_id(START_MS - 5, bytes(10))
+    world.store.states = {conversation: Deletions(known=False), "c2": Deletions(known=False, conversation=True)}
+    world.log.add(*answer(1, "a", conversation=conversation), *answer(2, "b", conversation="c2"))
+    answers = world.begin(restore_owners=True)
+    await world.give(answers)
+    assert (answers.counts()["owners"], answers.counts()["turns"], answers.counts()["turns_left_deleted"]) == (1, 1, 1)
+    assert world.store.owned[0] == (conversation, START_MS - 5, (START_MS - 5) * 1000)
+    assert world.store.owned[-1][2] > tombstone_us
 
 
 async def test_a_store_that_fails_leaves_the_batch_to_be_given_again_and_counted_once() -> None:
