@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -21,7 +22,9 @@ class _Server:
     name: str
     backend: InferenceBackend
     health: ServerHealth
-    waits: set[asyncio.Timeout] = field(default_factory=set)
+    # The tasks that wait for its next piece, and those of them that are told to wait no longer.
+    waiting: set[asyncio.Task[Any]] = field(default_factory=set)
+    given_up: set[asyncio.Task[Any]] = field(default_factory=set)
 
 
 class BackendSet:
@@ -51,11 +54,14 @@ class BackendSet:
     async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``."""
         server = self._choose()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("answers are read in a task")
         try:
             choices_open = request.turn.generation.n
             async with aclosing(server.backend.generate(request, prefix)) as pieces:
                 while choices_open:
-                    piece = await self._next(server, pieces)
+                    piece = await self._next(server, task, pieces)
                     server.health.hear(_now_s())
                     if piece.finish_reason is not None:
                         server.health.succeed()
@@ -92,26 +98,31 @@ class BackendSet:
         health.begin(_now_s(), self._chosen)
         return self._by_health[health]
 
-    async def _next(self, server: _Server, pieces: AsyncGenerator[Generated, None]) -> Generated:
+    async def _next(
+        self, server: _Server, task: asyncio.Task[Any], pieces: AsyncGenerator[Generated, None]
+    ) -> Generated:
         """The next piece. Raises Retryable also when there is none, or the server is found dead meanwhile."""
+        # For every token: a timeout's scope would cost more than all else here.
+        server.waiting.add(task)
         try:
-            async with asyncio.timeout(None) as wait:
-                server.waits.add(wait)
-                try:
-                    return await anext(pieces)
-                finally:
-                    server.waits.discard(wait)
-        except TimeoutError:
+            return await anext(pieces)
+        except asyncio.CancelledError:
+            if task not in server.given_up or task.uncancel() > 0:
+                raise
             raise Retryable("the server does not answer any more") from None
         except StopAsyncIteration:
             raise Retryable("the server broke off without a finish reason") from None
+        finally:
+            server.waiting.discard(task)
+            server.given_up.discard(task)
 
     async def _probe(self, server: _Server) -> None:
         answered = await server.backend.ready()
-        if server.health.probed(_now_s(), answered=answered) and server.waits:
-            _log.warning("server_silent", server=server.name, answers_moved=len(server.waits))
-            for wait in server.waits:
-                wait.reschedule(_now_s())
+        if server.health.probed(_now_s(), answered=answered) and server.waiting:
+            _log.warning("server_silent", server=server.name, answers_moved=len(server.waiting))
+            for task in server.waiting - server.given_up:
+                server.given_up.add(task)
+                task.cancel()
 
 
 def _now_s() -> float:

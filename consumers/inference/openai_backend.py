@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Final
 
-import httpx2
-
 from consumers.inference import openai_chunks
 from consumers.inference.failures import NotServed, PrefixUnsupported
+from consumers.inference.http_client import HttpClient, HttpResponse
+from consumers.inference.http_connection import HttpFailed
 from consumers.inference.openai_body import request_body
 from consumers.inference.pool import PoolSettings
 from consumers.inference.sse_lines import SseDecoder
@@ -32,12 +32,13 @@ class OpenAiBackend:
 
     def __init__(self, settings: PoolSettings) -> None:
         self._settings = settings
-        self._url = settings.url.rstrip("/")
         key = settings.api_key
-        self._client = httpx2.AsyncClient(
-            headers={} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"},
-            timeout=httpx2.Timeout(settings.silence_s_max, connect=settings.connect_s_max),
-            limits=httpx2.Limits(max_connections=settings.connections_max),
+        self._client = HttpClient(
+            settings.url,
+            {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"},
+            connect_s_max=settings.connect_s_max,
+            silence_s_max=settings.silence_s_max,
+            connections_max=settings.connections_max,
         )
 
     async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
@@ -46,33 +47,33 @@ class OpenAiBackend:
             raise PrefixUnsupported("this upstream cannot continue an answer")
         body = request_body(request, prefix, self._settings.model)
         try:
-            async with self._client.stream("POST", f"{self._url}/chat/completions", json=body) as response:
-                _check_status(response.status_code)
+            async with self._client.request("POST", "/chat/completions", body) as response:
+                _check_status(response.status)
                 async for piece in self._pieces(response, request.turn.generation.n):
                     yield piece
-        except httpx2.HTTPError as error:
-            raise Retryable(f"the upstream failed: {type(error).__name__}") from None
+        except HttpFailed as error:
+            raise Retryable(f"the upstream failed: {error}") from None
 
     async def ready(self) -> bool:
         """Whether the upstream lists its models."""
         try:
-            async with asyncio.timeout(READY_S_MAX):
-                response = await self._client.get(f"{self._url}/models")
-        except (httpx2.HTTPError, TimeoutError):
+            async with asyncio.timeout(READY_S_MAX), self._client.request("GET", "/models") as response:
+                return response.status == HTTPStatus.OK
+        except (HttpFailed, TimeoutError):
             return False
-        return response.status_code == HTTPStatus.OK
 
     async def close(self) -> None:
-        """Close the connections; streams in flight are cancelled."""
-        await self._client.aclose()
+        """Close the connections; streams in flight break off."""
+        await self._client.close()
 
-    async def _pieces(self, response: httpx2.Response, choices: int) -> AsyncGenerator[Generated, None]:
+    async def _pieces(self, response: HttpResponse, choices: int) -> AsyncGenerator[Generated, None]:
         """Pieces as they come, then one last of each choice with its reason: usage comes in a chunk after them."""
         decoder = SseDecoder(self._settings.message_bytes_max)
         end = openai_chunks.Ending(choices)
-        async for chunk in response.aiter_bytes():
+        while chunk := await response.piece():
             for data in decoder.feed(chunk):
                 if data == openai_chunks.DONE:
+                    response.leave()
                     for last in end.pieces():
                         yield last
                     return

@@ -17,7 +17,7 @@ class SseDecoder:
 
     def __init__(self, event_bytes_max: int) -> None:
         self._event_bytes_max = event_bytes_max
-        self._buffer = bytearray()
+        self._rest = b""
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._after_cr = False
@@ -33,16 +33,17 @@ class SseDecoder:
                 self._data_bytes = 0
         self._check_size()
 
-    def _lines(self, chunk: bytes) -> Iterator[bytes]:
+    def _lines(self, chunk: bytes) -> list[bytes]:
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
-        self._buffer += chunk
-        # A CR at the very end may be half of a CRLF: it ends the line now, and its LF is dropped later.
-        self._after_cr = self._after_cr or chunk.endswith(b"\r")
-        *lines, rest = bytes(self._buffer).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._buffer = bytearray(rest)
-        yield from lines
+        if b"\r" in chunk:
+            # A CR at the very end may be half of a CRLF: it ends the line now, and its LF is dropped later.
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = (self._rest + chunk).split(b"\n")
+        self._rest = lines.pop()
+        return lines
 
     def _take(self, line: bytes) -> None:
         field, _, value = line.partition(b":")
@@ -52,5 +53,5 @@ class SseDecoder:
             self._check_size()
 
     def _check_size(self) -> None:
-        if self._data_bytes + len(self._buffer) > self._event_bytes_max:
+        if self._data_bytes + len(self._rest) > self._event_bytes_max:
             raise Retryable("the upstream sent an event over the limit")

@@ -59,6 +59,8 @@ class TurnRun:
         except ExceptionGroup as failures:
             # The task of the generation keeps its failures to itself, so this is the one of the run itself.
             raise failures.exceptions[0] from None
+        finally:
+            self._clock.close()
 
     async def _answer(self, group: asyncio.TaskGroup) -> None:
         now = self._ports.now_ms()
@@ -216,7 +218,7 @@ class TurnRun:
     async def _wait_for(self, generation: Generation) -> None:
         self._clock.listen()
         if not generation.has_news(self._log.answer):
-            await self._clock.wait(self._clock.left_ms)
+            await self._clock.wait_for_news()
 
     # --- the log ---------------------------------------------------------------------------------------------
 

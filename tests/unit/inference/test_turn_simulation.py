@@ -14,6 +14,9 @@ from schemas.topics import TOKENS
 from tests.unit.inference.turn_simulation import Simulation, problems_of
 from tests.unit.inference.virtual_time import run_virtually
 
+# Pure computing, some seconds of it: on a busy machine that takes a while.
+pytestmark = pytest.mark.timeout(90)
+
 Append = Callable[[TurnLog, Sequence[TokenEvent], Sequence[Outgoing]], Awaitable[None]]
 SEEDS = 2_000
 SEEDS_OF_A_MUTANT_MAX = 400
