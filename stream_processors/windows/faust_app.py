@@ -16,7 +16,7 @@ from schemas.topics import ABUSE_EVIDENCE, MODERATION_DECISIONS, USAGE_EVENTS, U
 from stream_processors.windows.core import Counted, WindowsSettings, count, newest_start, rollup_key, table_key
 from stream_processors.windows.core import window_start as start_of
 from stream_processors.windows.faust_evidence import EvidenceAgents
-from stream_processors.windows.faust_records import STAGE, live_events, marks_of, raw_topic, send
+from stream_processors.windows.faust_records import STAGE, live_events, marks_of, raw_topic, send_all
 from stream_processors.windows.faust_recovery import SafeTableManager
 from stream_processors.windows.idle_keys import IdleKeys
 
@@ -89,8 +89,8 @@ def _usage_agent(app: Any, table: Any, evidence: EvidenceAgents, settings: Windo
                 _log.warning("usage_late", turn_id=event.turn_id, partition=message.partition, offset=message.offset)
             trace = headers.header(marks_of(message), headers.TRACEPARENT)
             marks = event_headers(USAGE_ROLLUPS, None, trace)
-            for rollup in counted.rollups:
-                await send(rollups, rollup_key(rollup).encode(), encode(rollup), marks)
+            written = [(rollup_key(rollup).encode(), encode(rollup)) for rollup in counted.rollups]
+            await send_all(rollups, written, marks)
 
     return roll_up
 

@@ -1,6 +1,6 @@
 """Records in and out of Faust's streams, in the terms of the contract."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import structlog
@@ -22,8 +22,15 @@ def raw_topic(app: Any, name: str) -> Any:
 
 async def send(topic: Any, key: bytes | None, value: bytes, marks: headers.Headers) -> None:
     """Write one record and wait until the broker has it."""
-    # The first await hands the record over, the second waits until the broker has it.
-    await (await topic.send(key=key, value=value, headers=list(marks)))
+    await send_all(topic, [(key, value)], marks)
+
+
+async def send_all(topic: Any, records: Iterable[tuple[bytes | None, bytes]], marks: headers.Headers) -> None:
+    """Write records, each a key and a value, with the same headers, and wait until the broker has all of them."""
+    # The first await hands a record over, the second waits until the broker has it.
+    handed_over = [await topic.send(key=key, value=value, headers=list(marks)) for key, value in records]
+    for acknowledged in handed_over:
+        await acknowledged
 
 
 async def live_events(stream: Any, source: Topic, dead_letters: Any) -> AsyncIterator[tuple[Any, Any]]:
