@@ -15,14 +15,13 @@ from producers.redrive.letters import Letter, Place
 from producers.redrive.ports import RedrivePorts
 from producers.redrive.states import NEW_TURN, ORIGIN, REDRIVE, TOKENS_FROM, TURN, Fates, LetterState, Rebirth, fold
 from producers.redrive.summary import (
-    ALREADY,
     DELETED,
-    DISCARDED,
     UNFINISHED,
     Redriven,
     RedriveRequest,
     RedriveSettings,
     RedriveSummary,
+    passed_over,
 )
 from producers.replay.pace import Pace
 from schemas.errors import Retryable
@@ -89,7 +88,7 @@ class Redrive:
                 continue
             state = fates.of(letter.origin).state
             if state is not LetterState.OPEN and not self._request.again:
-                self._summary.closed[ALREADY if state is LetterState.REDRIVEN else DISCARDED] += 1
+                self._summary.closed[passed_over(state)] += 1
                 continue
             try:
                 found.append(self._candidate(letter))

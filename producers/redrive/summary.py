@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from producers.redrive.letters import Letter, Place
 from producers.redrive.mending import Mending
+from producers.redrive.states import LetterState
 
 ALREADY: Final = "it was redriven before; --again asks the same turn once more"
 DISCARDED: Final = "it was discarded; --again redrives it all the same"
@@ -70,3 +71,8 @@ class RedriveRequest:
     mending: Mending
     reason: str | None = None
     again: bool = False
+
+
+def passed_over(state: LetterState) -> str:
+    """Why a letter in this ``state``, which is not open, is passed over."""
+    return ALREADY if state is LetterState.REDRIVEN else DISCARDED

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from producers.redrive.letters import Letter, parse_letter_place
@@ -37,8 +37,7 @@ from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.settings import Settings
 
 _T = TypeVar("_T")
-_STYLES: Final = {LetterState.OPEN: "red", LetterState.REDRIVEN: "green", LetterState.DISCARDED: "dim"}
-_CAUSE_CHARS_SHOWN: Final = 120
+_COLOURS: Final = {LetterState.OPEN: "red", LetterState.REDRIVEN: "green", LetterState.DISCARDED: "bright_black"}
 
 PlaceText = Annotated[str, typer.Argument(help="`<topic>.dlq/<partition>/<offset>`, as `dlq list` shows it.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="With its content. Needs a key of an admin; is audited.")]
@@ -74,7 +73,7 @@ def list_letters(
         for row in rows:
             typer.echo(row.model_dump_json(exclude_none=True))
     else:
-        Console().print(_list_table(rows))
+        _print_lines(_list_lines(rows))
 
 
 def count(
@@ -94,7 +93,7 @@ def count(
         for each in counts:
             typer.echo(each.model_dump_json())
     else:
-        Console().print(_count_table(counts))
+        _print_lines(_count_lines(counts))
 
 
 def show(place: PlaceText, *, reveal: Reveal = False, reason: Reason = None, as_json: AsJson = False) -> None:
@@ -170,35 +169,29 @@ def _indented(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _list_table(rows: Sequence[LetterRow]) -> Table:
-    columns = (Column(name, overflow="fold") for name in ("place", "buried (UTC)", "stage", "state", "turn", "cause"))
-    table = Table(*columns, box=None, header_style="dim")
+def _print_lines(lines: Iterable[str]) -> None:
+    found = False
+    for line in lines:
+        typer.echo(line)
+        found = True
+    if not found:
+        typer.echo("no dead letters are meant", err=True)
+
+
+def _list_lines(rows: Sequence[LetterRow]) -> Iterator[str]:
+    """Two lines per letter: places are copied from here, so nothing folds or cuts them."""
     for row in rows:
-        turn = f"{row.turn_id} -> {row.new_turn_id}" if row.new_turn_id else row.turn_id or ""
-        table.add_row(
-            Text(row.place),
-            moment_text(row.buried_at_ms),
-            Text(row.stage),
-            _state(row.state),
-            Text(turn),
-            _cause(row.cause),
-        )
-    return table
+        turn = f"{row.turn_id} -> {row.new_turn_id}" if row.new_turn_id else row.turn_id or "no turn"
+        yield f"{row.place}  {moment_text(row.buried_at_ms)}  {row.stage}  {_state(row.state)}  {row.bytes} bytes  {turn}"
+        yield f"    {row.cause}"
 
 
-def _count_table(counts: Sequence[LetterCount]) -> Table:
-    names = ("letters", "topic", "stage", "state", "first (UTC)", "last (UTC)", "cause")
-    table = Table(*(Column(name, overflow="fold") for name in names), box=None, header_style="dim")
+def _count_lines(counts: Sequence[LetterCount]) -> Iterator[str]:
     for each in counts:
-        span = (moment_text(each.first_ms), moment_text(each.last_ms))
-        cells = (str(each.letters), each.topic, each.stage, _state(each.state), *span, _cause(each.cause))
-        table.add_row(*cells)
-    return table
+        span = f"{moment_text(each.first_ms)} to {moment_text(each.last_ms)}"
+        yield f"{each.letters:>7}  {each.topic}  {each.stage}  {_state(each.state)}  {span}"
+        yield f"         {each.cause}"
 
 
-def _state(state: str) -> Text:
-    return Text(state, _STYLES[LetterState(state)])
-
-
-def _cause(cause: str) -> Text:
-    return Text(cause[:_CAUSE_CHARS_SHOWN])
+def _state(state: str) -> str:
+    return typer.style(state, _COLOURS[LetterState(state)])

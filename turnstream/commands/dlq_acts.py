@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from producers.redrive.letters import Letter
 from producers.redrive.mending import Mending
 from producers.redrive.stage import Redrive
 from producers.redrive.states import DISCARD, ORIGIN, LetterState
-from producers.redrive.summary import RedriveRequest, RedriveSummary
+from producers.redrive.summary import RedriveRequest, RedriveSummary, passed_over
 from producers.replay.pace import Pace
 from producers.replay.plan import Progress
 from schemas.errors import Fatal, Malformed, Retryable
@@ -174,14 +175,19 @@ async def _redrive(
     """Redrive at ``pace``; None: only plan it."""
     from turnstream.wiring.redrive import open_redrive  # noqa: PLC0415  # the driver comes with an extra
 
+    closed: Counter[str] = Counter()
     async with KafkaLogReader(settings.kafka) as reader:
-        letters = await _collect(settings, reader, wanted)
+        letters = await _collect(settings, reader, wanted, None if request.again else closed)
         async with open_redrive(settings, reader) as ports:
             run = Redrive(ports, settings.operations.redrive, request, pace or Pace(None, time.monotonic))
             if pace is None:
-                return await run.plan(letters)
-            with ProgressDisplay() as display:
-                return await run.run(letters, _counted(display, len(letters)))
+                summary = await run.plan(letters)
+            else:
+                with ProgressDisplay() as display:
+                    summary = await run.run(letters, _counted(display, len(letters)))
+    summary.letters += closed.total()
+    summary.closed += closed
+    return summary
 
 
 async def _discard(settings: Settings, wanted: LetterFilter, reason: str, *, execute: bool) -> Sequence[Letter]:
@@ -201,10 +207,16 @@ async def _audit_discards(trail: AuditTrail, letters: Sequence[Letter], reason: 
     await trail.write([trail.ended(each) for each in begun], turns)
 
 
-async def _collect(settings: Settings, reader: LogReader, wanted: LetterFilter) -> list[Letter]:
+async def _collect(
+    settings: Settings, reader: LogReader, wanted: LetterFilter, closed: Counter[str] | None = None
+) -> list[Letter]:
+    """The letters that are meant, as many as one command may act on. Given ``closed``: open ones; counts the others."""
     letters: list[Letter] = []
     fates = await read_fates(reader, now_ms())
-    async for letter, _ in find_letters(reader, wanted, fates):
+    async for letter, fate in find_letters(reader, wanted, fates):
+        if closed is not None and fate.state is not LetterState.OPEN:
+            closed[passed_over(fate.state)] += 1
+            continue
         if len(letters) == settings.operations.letters_max:
             typer.echo(f"note: only the first {len(letters)} letters; run it again for the others", err=True)
             break
