@@ -37,6 +37,7 @@ class BackendSet:
     def __init__(self, settings: PoolSettings, connect: Callable[[PoolSettings], InferenceBackend]) -> None:
         """``connect`` makes the backend of a pool with one server. Call it inside the running event loop."""
         self._settings = settings
+        self._now_s = asyncio.get_running_loop().time
         self._servers = tuple(_Server(one.url, connect(one), ServerHealth(one)) for one in settings.servers)
         self._by_health = {server.health: server for server in self._servers}
         self._chosen = 0
@@ -62,13 +63,13 @@ class BackendSet:
             async with aclosing(server.backend.generate(request, prefix)) as pieces:
                 while choices_open:
                     piece = await self._next(server, task, pieces)
-                    server.health.hear(_now_s())
+                    server.health.hear(self._now_s())
                     if piece.finish_reason is not None:
                         server.health.succeed()
                         choices_open -= 1
                     yield piece
         except Retryable:
-            server.health.fail(_now_s())
+            server.health.fail(self._now_s())
             _log.warning("server_failed", server=server.name, failures=server.health.failures)
             raise
         finally:
@@ -77,7 +78,7 @@ class BackendSet:
     async def watch(self) -> None:
         """Ask the servers that are silent or failed whether they are alive, until cancelled."""
         while True:
-            suspects = [server for server in self._servers if server.health.wants_probe(_now_s())]
+            suspects = [server for server in self._servers if server.health.wants_probe(self._now_s())]
             async with asyncio.TaskGroup() as probes:
                 for server in suspects:
                     probes.create_task(self._probe(server))
@@ -94,8 +95,8 @@ class BackendSet:
 
     def _choose(self) -> _Server:
         self._chosen += 1
-        health = choose([server.health for server in self._servers], _now_s())
-        health.begin(_now_s(), self._chosen)
+        health = choose([server.health for server in self._servers], self._now_s())
+        health.begin(self._now_s(), self._chosen)
         return self._by_health[health]
 
     async def _next(
@@ -118,12 +119,8 @@ class BackendSet:
 
     async def _probe(self, server: _Server) -> None:
         answered = await server.backend.ready()
-        if server.health.probed(_now_s(), answered=answered) and server.waiting:
+        if server.health.probed(self._now_s(), answered=answered) and server.waiting:
             _log.warning("server_silent", server=server.name, answers_moved=len(server.waiting))
             for task in server.waiting - server.given_up:
                 server.given_up.add(task)
                 task.cancel()
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

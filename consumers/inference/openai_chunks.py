@@ -79,8 +79,9 @@ def _piece(index: int, said: Mapping[str, Any]) -> Generated | None:
         return None
     text = delta.get("content")
     text = text if isinstance(text, str) else ""
-    calls = tuple(_calls(delta.get("tool_calls")))
-    logprobs = tuple(_logprobs(said.get("logprobs")))
+    called, scored = delta.get("tool_calls"), said.get("logprobs")
+    calls = tuple(_calls(called)) if called else ()
+    logprobs = tuple(_logprobs(scored)) if scored else ()
     if not text and not calls and not logprobs:
         return None
     return Generated(text=text, tokens=len(logprobs) or 1, choice=index, tool_calls=calls, logprobs=logprobs)
