@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Any, Final
 
 from consumers.cassandra_sink.cassandra_rows import (
@@ -23,11 +24,7 @@ _OWN: Final = (
     "INSERT INTO conversation_owners (conversation_id, tenant_id, user_id, created_at) VALUES (?, ?, ?, ?)"
     " USING TIMESTAMP ?"
 )
-_DELETED_CONVERSATION: Final = (
-    "SELECT deleted_at FROM conversations WHERE tenant_id = ? AND user_id = ? AND conversation_id = ?"
-)
 _DELETIONS: Final = "SELECT subject, deleted_at FROM deletions WHERE conversation_id = ?"
-_DELETED_TURN: Final = "SELECT deleted FROM turns WHERE turn_id = ?"
 _MESSAGES: Final = (
     "SELECT message_seq, parent_seq, turn_id, role, name, content, tool_calls, tool_call_id, status, finish_reason,"
     " model, prompt_tokens, completion_tokens, created_at, deleted_at FROM messages"
@@ -36,7 +33,8 @@ _MESSAGES: Final = (
 _FIRST: Final = "SELECT message_seq FROM messages WHERE conversation_id = ? ORDER BY message_seq ASC LIMIT 1"
 _TURN: Final = (
     "SELECT turn_id, conversation_id, tenant_id, user_id, model, answer_seq, piece_chars, finish_reason, prompt_tokens,"
-    " completion_tokens, cached_tokens, submitted_at, api, request, choices, choice_reasons, extras FROM turns"
+    " completion_tokens, cached_tokens, submitted_at, api, request, choices, choice_reasons, extras, deleted"
+    " FROM turns"
     " WHERE turn_id = ?"
 )
 _LISTED: Final = (
@@ -64,6 +62,14 @@ _TURN_SUBMITTED: Final = 11
 _TURN_LISTS: Final = (6, 15)
 
 
+class _Turn(Enum):
+    """How a turn's row was found."""
+
+    ABSENT = auto()
+    THERE = auto()
+    DELETED = auto()
+
+
 class CassandraRestore:
     """``RestoreStore`` over the sink's tables, ``conversation_owners`` and ``deletions``."""
 
@@ -71,23 +77,17 @@ class CassandraRestore:
         self._cql = cql
         self._rows = CassandraRows(cql)
 
-    async def deletions(self, owner: Owner, conversation_id: str, turn_ids: Sequence[str]) -> Deletions:
-        """As ``RestoreStore.deletions``."""
-        key = (owner.tenant_id, owner.user_id, conversation_id)
-        owners, conversations, noted, *turns = await _all(
-            self._cql.execute(_OWNER, (conversation_id,)),
-            self._cql.execute(_DELETED_CONVERSATION, key),
-            self._cql.execute(_DELETIONS, (conversation_id,)),
-            *(self._cql.execute(_DELETED_TURN, (turn_id,)) for turn_id in turn_ids),
+    async def deletions(self, conversation_id: str) -> Deletions:
+        """As ``RestoreStore.deletions``: the owner's row tells of deletions before they were noted, too."""
+        owners, noted = await _all(
+            self._cql.execute(_OWNER, (conversation_id,)), self._cql.execute(_DELETIONS, (conversation_id,))
         )
         marks = {row.subject: unix_ms(row.deleted_at) for row in noted}
-        deleted = CONVERSATION in marks or any(row.deleted_at is not None for row in (*owners, *conversations))
-        gone = {turn_id for turn_id, rows in zip(turn_ids, turns, strict=True) if any(row.deleted for row in rows)}
         return Deletions(
             known=bool(owners),
-            conversation=deleted,
+            conversation=CONVERSATION in marks or any(row.deleted_at is not None for row in owners),
             messages={seq: at_ms for subject, at_ms in marks.items() if (seq := message_of(subject)) is not None},
-            turns=frozenset(gone | {turn_id for subject in marks if (turn_id := turn_of(subject)) is not None}),
+            turns=frozenset(turn_id for subject in marks if (turn_id := turn_of(subject)) is not None),
         )
 
     async def own(self, owner: Owner, conversation_id: str, created_at_ms: int, written_us: int) -> None:
@@ -115,11 +115,24 @@ class CassandraRestore:
         """As ``RestoreStore.unreadable``."""
         messages, turns, listed, (conversation, title) = await asyncio.gather(
             self._messages(rows),
-            _absent(rows.turns, self._has_turn),
-            _absent(rows.listed, self._is_listed),
+            asyncio.gather(*(self._turn(row) for row in rows.turns)),
+            asyncio.gather(*(self._is_listed(row) for row in rows.listed)),
             self._conversation(rows),
         )
-        return replace(rows, messages=messages, turns=turns, listed=listed, conversation=conversation, title=title)
+        there = {row.turn_id: state for row, state in zip(rows.turns, turns, strict=True)}
+        return replace(
+            rows,
+            messages=messages,
+            turns=tuple(row for row in rows.turns if there[row.turn_id] is _Turn.ABSENT),
+            # Deleted by its user before such deletions were noted: it is in no list.
+            listed=tuple(
+                row
+                for row, found in zip(rows.listed, listed, strict=True)
+                if not found and there.get(row.turn_id) is not _Turn.DELETED
+            ),
+            conversation=conversation,
+            title=title,
+        )
 
     async def delete_again(self, conversation_id: str, deletions: Deletions, now_ms: int) -> None:
         """As ``RestoreStore.delete_again``."""
@@ -151,9 +164,12 @@ class CassandraRestore:
             if not _is_message(found.get(row.message_seq), row, rows.deleted_ms.get(row.message_seq))
         )
 
-    async def _has_turn(self, row: TurnRow) -> bool:
-        expected = turn_values(row)[:-1]
-        return any(_turn(tuple(found)) == _turn(expected) for found in await self._cql.execute(_TURN, (row.turn_id,)))
+    async def _turn(self, row: TurnRow) -> "_Turn":
+        expected = _comparable(turn_values(row)[:-1])
+        for *found, deleted in await self._cql.execute(_TURN, (row.turn_id,)):
+            if _comparable(found) == expected:
+                return _Turn.DELETED if deleted else _Turn.THERE
+        return _Turn.ABSENT
 
     async def _is_listed(self, row: TurnRow) -> bool:
         expected = turn_of_user_values(row)[:-1]
@@ -205,11 +221,6 @@ async def _all(*calls: Awaitable[Any]) -> Sequence[Any]:
     return await asyncio.gather(*calls)
 
 
-async def _absent(rows: Sequence[TurnRow], is_there: Any) -> tuple[TurnRow, ...]:
-    there = await asyncio.gather(*(is_there(row) for row in rows))
-    return tuple(row for row, found in zip(rows, there, strict=True) if not found)
-
-
 def _is_message(found: tuple[Any, ...] | None, row: MessageRow, deleted_ms: int | None) -> bool:
     if found is None:
         return False
@@ -225,7 +236,7 @@ def _is_message(found: tuple[Any, ...] | None, row: MessageRow, deleted_ms: int 
     return there == expected and gone_ms == deleted_ms
 
 
-def _turn(values: Sequence[Any]) -> list[Any]:
+def _comparable(values: Sequence[Any]) -> list[Any]:
     """The columns of a turn, in the form in which those written and those read are equal."""
     same = list(values)
     if same[_TURN_SUBMITTED] is not None and not isinstance(same[_TURN_SUBMITTED], int):

@@ -38,8 +38,8 @@ CONVERSATIONS_IN_FLIGHT_MAX: Final = 16
 class RestoreStore(Protocol):
     """The durable rows, as a rebuild needs them."""
 
-    async def deletions(self, owner: Owner, conversation_id: str, turn_ids: Sequence[str]) -> Deletions:
-        """What users deleted of the conversation and of these turns. Raises Retryable."""
+    async def deletions(self, conversation_id: str) -> Deletions:
+        """What users deleted of the conversation. Raises Retryable."""
         ...
 
     async def own(self, owner: Owner, conversation_id: str, created_at_ms: int, written_us: int) -> None:
@@ -173,11 +173,10 @@ class RebuildAnswers:
                 self._conversations.add(conversation_id)
 
     async def _restore_conversation(self, owner: Owner, conversation_id: str, ended: Sequence[Ended]) -> RebuildCounts:
-        turn_ids = [cleared.turn_id for _, cleared, _ in ended]
         async with self._slots:
             # Taken before it is asked what is deleted: whatever is deleted later wins over what is written here.
             asked_ms = self._now_ms()
-            deletions = await self._store.deletions(owner, conversation_id, turn_ids)
+            deletions = await self._store.deletions(conversation_id)
             if deletions.conversation:
                 return RebuildCounts(turns_left_deleted=len(ended))
             owners = 0
@@ -191,7 +190,7 @@ class RebuildAnswers:
             counts = RebuildCounts(turns=len(ended), rows=rows.count, owners=owners)
             if hidden.count:
                 counts = counts.plus(await self._write_above(hidden, asked_ms))
-                await self._delete_again(owner, conversation_id, turn_ids, deletions)
+                await self._delete_again(conversation_id, deletions)
         return counts
 
     async def _own(self, owner: Owner, conversation_id: str, ended: Sequence[Ended], asked_ms: int) -> bool:
@@ -199,7 +198,7 @@ class RebuildAnswers:
         created_ms = created_at_ms(conversation_id, min(cleared.submitted_at_ms for _, cleared, _ in ended))
         for written_us in (created_ms * 1000, *(above_us(asked_ms, margin_ms) for margin_ms in MARGINS_MS)):
             await self._store.own(owner, conversation_id, created_ms, written_us)
-            found = await self._store.deletions(owner, conversation_id, ())
+            found = await self._store.deletions(conversation_id)
             if found.known:
                 return not found.conversation
         return False
@@ -215,11 +214,9 @@ class RebuildAnswers:
             self._margin = max(self._margin, min(step + 1, len(MARGINS_MS) - 1))
         return RebuildCounts(rows_above_a_deletion=wanted - hidden.count, rows_not_restored=hidden.count)
 
-    async def _delete_again(
-        self, owner: Owner, conversation_id: str, turn_ids: Sequence[str], before: Deletions
-    ) -> None:
+    async def _delete_again(self, conversation_id: str, before: Deletions) -> None:
         """Whoever began to delete before the rows were written above, and noted it after, has his way."""
-        after = await self._store.deletions(owner, conversation_id, turn_ids)
+        after = await self._store.deletions(conversation_id)
         if after != before:
             await self._store.delete_again(conversation_id, after, self._now_ms())
 

@@ -211,6 +211,21 @@ async def test_messages_and_answers_that_their_user_deleted_stay_deleted(world: 
     assert await world.dump() == before
 
 
+async def test_deletions_from_before_they_were_noted_hold_too(world: World) -> None:
+    await stored(world)
+    answers = CassandraStoredAnswers(world.cql)
+    deleted = await answers.find(turn_id_of(world.first + 1))
+    assert deleted is not None
+    await answers.delete(deleted)
+    (first, *_) = await CassandraMessageTree(world.cql).nodes(world.conversation, 10)
+    await CassandraMessageTree(world.cql).delete(world.conversation, first.message_seq, now_ms())
+    await world.cql.execute("DELETE FROM deletions WHERE conversation_id = ?", (world.conversation,))
+    before = await world.dump()
+    counts = await world.rebuild()
+    assert await world.dump() == before
+    assert counts["rows_above_a_deletion"] == 0
+
+
 async def test_names_and_metadata_that_were_given_later_stay(world: World) -> None:
     await stored(world)
     records = CassandraConversationRecords(world.cql)

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -52,9 +52,7 @@ class MemoryRestore:
     failures_left: int = 0
     on_write: Callable[[], None] = lambda: None
 
-    async def deletions(self, owner: Owner, conversation_id: str, turn_ids: Sequence[str]) -> Deletions:
-        assert owner == Owner("tenant", "user")
-        assert isinstance(turn_ids, Sequence)
+    async def deletions(self, conversation_id: str) -> Deletions:
         return self.states.get(conversation_id, Deletions())
 
     async def own(self, owner: Owner, conversation_id: str, created_at_ms: int, written_us: int) -> None:
