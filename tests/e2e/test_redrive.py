@@ -145,6 +145,9 @@ async def test_a_turn_that_died_past_auth_takes_its_place_in_the_conversation(tu
         assert {type(found[turn_id].terminal) for turn_id in new_ids} == {Finished}
         for topic, rows in zip(PAST_AUTH, copies, strict=True):
             assert await history(client, rows[-1].key) == ANSWERED * 2, topic.name
+    for turn_id in (lines[0]["turn_id"], lines[0]["new_turn_id"]):
+        told = await asyncio.to_thread(turnstream.command, "trace", turn_id, "--json")
+        assert f"turn {lines[0]['turn_id']} is asked again as {lines[0]['new_turn_id']}" in told.stdout
 
 
 async def died_on(turnstream: FullStack, client: AsyncOpenAI, topic: Topic) -> list[Row]:

@@ -182,7 +182,8 @@ def _list_lines(rows: Sequence[LetterRow]) -> Iterator[str]:
     """Two lines per letter: places are copied from here, so nothing folds or cuts them."""
     for row in rows:
         turn = f"{row.turn_id} -> {row.new_turn_id}" if row.new_turn_id else row.turn_id or "no turn"
-        yield f"{row.place}  {moment_text(row.buried_at_ms)}  {row.stage}  {_state(row.state)}  {row.bytes} bytes  {turn}"
+        when, state = moment_text(row.buried_at_ms), _state(row.state)
+        yield f"{row.place}  {when}  {row.stage}  {state}  {row.bytes} bytes  {turn}"
         yield f"    {row.cause}"
 
 
