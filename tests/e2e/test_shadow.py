@@ -21,8 +21,8 @@ from schemas.shadow import run_of
 from schemas.topics import BY_NAME
 from tests.support.full_stack import MODEL, SETTLE_SECONDS_MAX, FullStack, eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 TURNS: Final = int(os.environ.get("TURNSTREAM_TEST_SHADOW_TURNS", "60"))
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180 + TURNS)]
 AT_ONCE: Final = 12
 PAUSE_S: Final = 0.5
 BLOCKED: Final = "turnstream-blocked-phrase"
