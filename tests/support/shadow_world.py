@@ -140,7 +140,7 @@ class ShadowWorld:
             in_flight_max=8,
             retry=RetryPolicy(attempts_max=2, first_delay_s=0.001),
         )
-        return ShadowTurns(ports, begun or {})
+        return ShadowTurns(ports, dict(begun or {}))
 
     def live_records(self) -> dict[str, int]:
         """How many records each live topic has."""

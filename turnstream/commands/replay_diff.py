@@ -51,9 +51,9 @@ def diff(run_id: RunId, *, parquet: ParquetFile = None, as_json: AsJson = False,
     Exit code 4: no such run.
     """
     settings = require_settings()
-    found = _Found()
+    found = Found()
     try:
-        found = asyncio.run(_differences(settings, run_id))
+        found = asyncio.run(find_differences(settings, run_id))
     except* (Retryable, Fatal) as group:
         _fail(leaves(group)[0])
     if found.began is None:
@@ -80,7 +80,7 @@ def shadows(*, drop: Drop = None, as_json: AsJson = False) -> None:
         return
     runs: Mapping[str, ShadowBegan | None] = {}
     try:
-        runs = asyncio.run(_runs(settings))
+        runs = asyncio.run(find_runs(settings))
     except* (Retryable, Fatal) as group:
         _fail(leaves(group)[0])
     if as_json:
@@ -93,25 +93,28 @@ def shadows(*, drop: Drop = None, as_json: AsJson = False) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
+    """What there is of a run: None without its record."""
+
     began: ShadowBegan | None = None
     differences: Sequence[Difference] = ()
 
 
-async def _differences(settings: Settings, run_id: str) -> _Found:
+async def find_differences(settings: Settings, run_id: str) -> Found:
+    """Compare the turns of a run with the live log. Raises Retryable, Fatal."""
     if not await _topics_of(settings, run_id):
-        return _Found()
+        return Found()
     partitions_of = await find_partitions(settings)
     partitions = [partition for topic in TOPICS for partition in partitions_of(topic.name)]
     async with KafkaLogReader(settings.kafka) as reader:
         began = await read_run(reader, run_id)
         if began is None:
-            return _Found()
+            return Found()
         with ProgressDisplay() as display:
             shadow = (await read_shadows(reader, run_id, _told(display, "shadow"))).facts()
             on_read = _told(display, "original")
             original = (await read_originals(reader, partitions, list(shadow), DiffSettings(), on_read)).facts()
-    return _Found(began, compare(run_id, original, shadow, answered=began.until_stage == INFERENCE))
+    return Found(began, compare(run_id, original, shadow, answered=began.until_stage == INFERENCE))
 
 
 def _told(display: ProgressDisplay, phase: str) -> OnRead:
@@ -134,7 +137,8 @@ async def _topics_of(settings: Settings, run_id: str) -> list[str]:
     return sorted(name for name in await topic_names(settings.kafka) if run_of(name) == run_id)
 
 
-async def _runs(settings: Settings) -> Mapping[str, ShadowBegan | None]:
+async def find_runs(settings: Settings) -> Mapping[str, ShadowBegan | None]:
+    """Every run that has a topic, by id, with its record if that is there. Raises Retryable, Fatal."""
     names = await topic_names(settings.kafka)
     run_ids = sorted({run_id for name in names if (run_id := run_of(name)) is not None})
     async with KafkaLogReader(settings.kafka) as reader:

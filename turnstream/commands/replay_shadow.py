@@ -14,7 +14,7 @@ from schemas.errors import Fatal
 from turnstream.audit.actor import NotAllowedError
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.replay_options import ReplayOptions, takes_selection
-from turnstream.commands.replay_run import Acting, ReplayMode, Run, run_replay
+from turnstream.commands.replay_run import Acting, ReplayMode, Run, audit_details, run_replay
 from turnstream.commands.running_stack import require_settings
 from turnstream.shadow.changes import Changes
 from turnstream.shadow.pipeline import INFERENCE, rows_between
@@ -88,15 +88,16 @@ async def _begin(run: Run) -> AsyncIterator[Acting]:
     details = {
         "from": plan.began.from_stage,
         "until": plan.began.until_stage,
-        "records": str(run.record.plan.selected),
+        **audit_details(run.record),
         **plan.began.changes,
     }
     try:
         async with (
             open_trail(run.settings) as trail,
-            trail.acting(ACTION, run.record.run_id, None, details),
+            trail.acting(ACTION, run.record.run_id, None, details) as outcome,
             open_shadow(plan, run.reader) as turns,
         ):
             yield Acting(turns, lambda: asdict(turns.tally))
+            outcome |= {name: str(number) for name, number in asdict(turns.tally).items()}
     except NotAllowedError as error:
         raise Fatal(str(error)) from None

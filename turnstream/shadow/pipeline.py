@@ -74,9 +74,9 @@ class ShadowTurns:
     """
 
     ports: ShadowPorts
-    begun: Mapping[str, int] = field(default_factory=dict)
+    begun: dict[str, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
-    _seen: set[str] = field(default_factory=set)
+    _done: set[str] = field(default_factory=set)
 
     async def __call__(self, records: Sequence[Record]) -> None:
         """Return when every turn among ``records`` has been through. Raises Retryable."""
@@ -87,8 +87,11 @@ class ShadowTurns:
         limit = asyncio.Semaphore(self.ports.in_flight_max)
 
         async def one(received: Received[Any]) -> None:
+            turn_id = received.event.turn.turn_id
             async with limit:
-                await self._patiently(received, starts[received.event.turn.turn_id])
+                await self._patiently(received, starts[turn_id])
+            self._done.add(turn_id)
+            del self.begun[turn_id]
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -98,7 +101,9 @@ class ShadowTurns:
             raise Retryable(str(group.exceptions[0])) from None
 
     def _new(self, records: Sequence[Record]) -> list[Received[Any]]:
+        """Without replays, poison, and turns that have been through: what failed and is given again is taken again."""
         taken: list[Received[Any]] = []
+        seen: set[str] = set()
         for record in records:
             if is_replayed(record.headers):
                 self.tally.passed_over += 1
@@ -110,10 +115,10 @@ class ShadowTurns:
                 self.tally.unreadable += 1
                 continue
             turn_id = received.event.turn.turn_id
-            if turn_id in self._seen:
+            if turn_id in self._done or turn_id in seen:
                 self.tally.passed_over += 1
                 continue
-            self._seen.add(turn_id)
+            seen.add(turn_id)
             taken.append(received)
         return taken
 
@@ -121,7 +126,7 @@ class ShadowTurns:
         """Of each turn an offset before all that this run has of it, or will."""
         homes = {turn_id: TopicPartition(TOKENS.name, turn_partition(turn_id)) for turn_id in turn_ids}
         ends = await self.ports.reader.end_offsets(list(dict.fromkeys(homes.values())))
-        return {turn_id: self.begun.get(turn_id, ends[home]) for turn_id, home in homes.items()}
+        return {turn_id: self.begun.setdefault(turn_id, ends[home]) for turn_id, home in homes.items()}
 
     async def _patiently(self, received: Received[Any], tokens_from: int) -> None:
         policy, waited_s = self.ports.retry, 0.0

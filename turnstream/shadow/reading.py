@@ -83,7 +83,7 @@ async def read_originals(
     return facts
 
 
-async def find_begun(reader: LogReader, run_id: str) -> Mapping[str, int]:
+async def find_begun(reader: LogReader, run_id: str) -> dict[str, int]:
     """Of every turn that a run has begun to answer, the offset of its first record. Raises Retryable."""
     partitions = [
         TopicPartition(shadow.shadow_topic(run_id, TOKENS.name), number) for number in range(shadow.PARTITIONS)

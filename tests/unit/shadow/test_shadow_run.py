@@ -155,8 +155,14 @@ async def test_a_store_that_does_not_answer_is_no_decision() -> None:
     world = ShadowWorld()
     await world.record([submitted(turn(1, stored=True), user("hello"))], answered=False)
     world.stores.set_down(down=True)
+    run = world.shadow(until_stage="moderation")
     with pytest.raises(Retryable):
-        await world.shadow()(world.source(TURNS_SUBMITTED))
+        await run(world.source(TURNS_SUBMITTED))
+    assert await differences(world, answered=False) == []
+    world.stores.set_down(down=False)
+    await run(world.source(TURNS_SUBMITTED))
+    assert len(await differences(world, answered=False)) == 1
+    assert (run.tally.turns, run.tally.passed_over) == (1, 0)
 
 
 async def test_a_run_that_was_cut_off_gives_each_turn_once() -> None:
