@@ -59,11 +59,6 @@ LOG: Final = (
 )
 FLEET: Final = (
     _assumed("cpu_utilisation", 0.6, "", "load of a core with the regions lost that may be lost"),
-    _assumed("edge_streams", 10_000, "streams/core", "open, mostly idle streams that one edge process holds"),
-    _assumed(
-        "edge_stream_bytes", 41e3, "B/stream", "memory of an idle stream; the measured figure of FastAPI with SSE"
-    ),
-    _assumed("usage_sink_turn", 50, "us/turn", "CPU of a bill written as Parquet"),
     _assumed("gpu_slots", 32, "turns/GPU", "turns that a GPU answers at once (continuous batching)"),
     _assumed("gpu_decode_rate", 50, "tokens/s", "of one answer while all slots are busy"),
     _assumed("gpu_prefill_rate", 4_000, "tokens/s", "of one prompt while all slots are busy; no cached prefix"),

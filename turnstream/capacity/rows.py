@@ -124,7 +124,7 @@ GPUS: Final = (
     Row(
         "queue_gpus",
         "GPUs",
-        "max(1, floor(1e6 / inference_token * cpu_utilisation / (gpu_turns * answer_tokens)))",
+        "min(region_gpus, max(1, floor(1e6 / inference_token * cpu_utilisation / (gpu_turns * answer_tokens))))",
         "that one inference consumer keeps busy: they share one queue",
     ),
     Row("queue_slots", "turns", "queue_gpus * gpu_slots", "slots behind one queue"),

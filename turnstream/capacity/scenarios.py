@@ -12,6 +12,8 @@ from turnstream.capacity.workload import Bursts, Workload, workload_of
 SWEPT_LOADS: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1.0, 1.1)
 POOLED: Final = 16
 """The second curve is of queues with so many times the slots: what sharing them would bring."""
+_SETTLING_ANSWERS: Final = 5
+"""For so many mean answers a queue fills before it is looked at."""
 _DIGITS: Final = 3
 
 
@@ -164,6 +166,7 @@ class _Model:
             rate=load * full_rate,
             queues=self._budget.queues,
             normal_s=self._budget.normal_s,
+            settling_s=_SETTLING_ANSWERS * self._plan["answer_seconds"],
             workload=self.workload,
             bursts=bursts,
             wait_max_s=self._plan["queue_seconds_max"],
@@ -187,7 +190,7 @@ class _Model:
             ttft_p50_s=_rounded(percentile(phase.first_token_s, 0.5)) if answered else None,
             ttft_p95_s=p95,
             ttft_p99_s=_rounded(percentile(phase.first_token_s, 0.99)) if answered else None,
-            holds=p95 is not None and p95 < self._plan["ttft_target"] and not phase.refused,
+            holds=(p95 is None or p95 < self._plan["ttft_target"]) and not phase.refused,
         )
 
 

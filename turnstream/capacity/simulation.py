@@ -13,8 +13,6 @@ from typing import Final, NamedTuple
 from turnstream.capacity.workload import Bursts, TurnTimes, Workload, arrivals
 
 POISSON: Final = Bursts()
-_SETTLING_SERVICES: Final = 5
-"""An empty queue settles within some mean slot times; what comes before does not count."""
 
 
 class Served(NamedTuple):
@@ -52,6 +50,8 @@ class SlotQueue:
 class Scenario:
     """``queues`` queues of ``slots``, each with ``rate`` turns a second; ``normal_s`` seconds are looked at.
 
+    Before that the queues, which are empty at first, have ``settling_s`` to fill.
+
     With ``rate_lost`` a region fails then: ``failover_s`` in which the turns that ran there are asked again here, at
     ``reasked`` turns per queue in all, and as long as before at ``rate_lost``.
     """
@@ -60,6 +60,7 @@ class Scenario:
     rate: float
     queues: int
     normal_s: float
+    settling_s: float
     workload: Workload
     bursts: Bursts = POISSON
     wait_max_s: float = 10.0
@@ -97,19 +98,18 @@ class Outcome:
 def simulate(scenario: Scenario, seed: int, on_queue: Callable[[], None] = lambda: None) -> Outcome:
     """Run every queue of ``scenario``; the same ``seed`` gives the same outcome. ``on_queue`` is told of each."""
     outcome = Outcome()
-    settling_s = _SETTLING_SERVICES * (scenario.slots / scenario.rate if scenario.rate else 0.0)
     for number in range(scenario.queues):
-        _run_queue(scenario, settling_s, random.Random(f"{seed}/{number}"), outcome)  # noqa: S311 - a simulation
+        _run_queue(scenario, random.Random(f"{seed}/{number}"), outcome)  # noqa: S311 - a simulation
         on_queue()
     return outcome
 
 
-def _run_queue(scenario: Scenario, settling_s: float, random_source: random.Random, outcome: Outcome) -> None:
+def _run_queue(scenario: Scenario, random_source: random.Random, outcome: Outcome) -> None:
     queue = SlotQueue(scenario.slots, scenario.wait_max_s)
-    fails_s = settling_s + scenario.normal_s
+    fails_s = scenario.settling_s + scenario.normal_s
     for at in arrivals(scenario.rate, 0.0, fails_s, scenario.bursts, random_source):
         served = queue.serve(at, scenario.workload.turn(random_source))
-        if at >= settling_s:
+        if at >= scenario.settling_s:
             outcome.normal.add(served)
     if scenario.rate_lost is None:
         return

@@ -64,6 +64,8 @@ def plan(
         "peak_factor": peak_factor,
     }
     made = _plan(assumptions, set_figures or [], named, results)
+    if fail_region and made["regions_left"] == made["regions"]:
+        fail("nothing can fail: --fail-region needs two regions and a regions_lost above 0", Exit.BAD_INPUT)
     seen = None
     if simulate:
         with SimulationProgress(total=steps_of(len(fleets_of(made, gpus)))) as progress:

@@ -1,9 +1,12 @@
 """The plan reproduces the known figures, says where everything comes from, and its page says the same."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from consumers.sse.chat_chunks import ChunkEncoder
 from consumers.sse.core import Identity, Piece
@@ -15,6 +18,7 @@ from turnstream.capacity.figures import Basis, Figure
 from turnstream.capacity.measured import read_rules
 from turnstream.capacity.plan import Plan, make_plan
 from turnstream.capacity.rows import SECTIONS
+from turnstream.commands import plan as plan_command
 from turnstream.commands.plan_output import amount, plan_lines
 
 PAGE = Path(__file__).parents[3] / "docs" / "capacity.md"
@@ -31,10 +35,11 @@ MEASURED = {
 
 
 def figures() -> tuple[Figure, ...]:
-    units = {name: rule.unit for name, rule in read_rules().items()}
     return tuple(
-        Figure(name=name, value=value, unit=units[name], basis=Basis.MEASURED, source="a result")
-        for name, value in MEASURED.items()
+        Figure(name=name, value=MEASURED[name], unit=rule.unit, basis=Basis.MEASURED, source="a result")
+        if name in MEASURED
+        else Figure(name=name, value=rule.assumed, unit=rule.unit, basis=Basis.ASSUMED, source=rule.why)
+        for name, rule in read_rules().items()
     )
 
 
@@ -75,7 +80,7 @@ def test_the_quoted_gpus_are_the_floor_and_leave_nothing_for_a_lost_region() -> 
 
 def test_every_line_names_its_inputs_and_every_name_is_one_figure() -> None:
     made = plan()
-    names = Counter(figure.name for figure in (*made.figures, *made.lines))
+    names = Counter(figure.name for figure in (*STATED, *figures(), *made.lines))
     assert max(names.values()) == 1
     for line in made.lines:
         assert line.inputs
@@ -155,10 +160,43 @@ def test_the_page_shows_every_formula_with_its_value() -> None:
     assert [line for line in page if line.startswith(tuple(f"| `{name}` |" for name in names_of_rows()))] == rows
 
 
-def test_the_page_shows_what_was_measured() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    missing = [name for name, value in MEASURED.items() if f"--set {name}={value:g}" not in page]
-    assert not missing
+def test_the_command_on_the_page_gives_the_figures_on_the_page() -> None:
+    text = PAGE.read_text(encoding="utf-8").replace("\\\n", "")
+    (line,) = [line for line in text.splitlines() if line.startswith("turnstream plan") and "edge_token" in line]
+    app = typer.Typer()
+    plan_command.register(app)
+    result = CliRunner().invoke(app, [*line.split()[2:], "--json"])
+    assert result.exit_code == 0
+    computed = {line["name"]: line["value"] for line in json.loads(result.stdout)["lines"]}
+    assert computed == pytest.approx({line.name: line.value for line in plan().lines})
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "unit"),
+    [
+        ("GPUs", "gpus", ""),
+        ("inference consumers", "consumers", "cores"),
+        ("edges", "edges", "cores"),
+        ("Cassandra sinks", "sinks", "cores"),
+        ("windows", "windows", "cores"),
+        ("processors", "processors", "cores"),
+        ("usage sinks", "usage_sinks", "cores"),
+        ("brokers", "brokers", ""),
+        ("Cassandra nodes", "store_nodes", ""),
+        ("Redis nodes", "cache_nodes", ""),
+    ],
+)
+def test_the_page_sums_up_what_the_formulas_say(label: str, name: str, unit: str) -> None:
+    total = plan()[name]
+    row = f"| {label} | {f'{total:,.0f} {unit}'.rstrip()} | {total / 6:,.0f} |"
+    assert row in PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_page_lists_every_assumption() -> None:
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    assumed = [figure for figure in plan().figures if figure.name not in MEASURED]
+    rows = [f"| `{figure.name}` | {amount(figure.value, figure.unit)} | {figure.source} |" for figure in assumed]
+    assert not [row for row in rows if row not in page]
 
 
 def names_of_rows() -> list[str]:

@@ -89,6 +89,7 @@ def scenario(load: float, load_lost: float | None = None, reasked: float = 0.0) 
         rate=load * 2,
         queues=3,
         normal_s=200,
+        settling_s=40,
         workload=workload(),
         rate_lost=None if load_lost is None else load_lost * 2,
         failover_s=20,
@@ -150,6 +151,13 @@ def test_sharing_slots_moves_the_bend() -> None:
 
 def test_a_fleet_planned_too_tightly_misses_its_target() -> None:
     assert not simulated(gpu_utilisation=0.98).holds
+
+
+def test_a_fleet_with_nobody_to_serve_holds() -> None:
+    few = planned(daily_users=2, prompts_per_day=10, regions=2)
+    seen = run_simulation(few, 1, fail_region=True, gpus=2, budget=Budget(queues=1, normal_s=10.0))
+    assert seen.slots == 32
+    assert seen.holds
 
 
 def test_it_tells_of_every_queue() -> None:

@@ -32,7 +32,7 @@ def values(result: Result) -> dict[str, float]:
 
 @pytest.fixture
 def _few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "run_simulation", partial(run_simulation, budget=Budget(queues=2, normal_s=30.0)))
+    monkeypatch.setattr(command, "run_simulation", partial(run_simulation, budget=Budget(queues=2, normal_s=20.0)))
 
 
 def test_the_target_scale_as_the_readme_has_it() -> None:
@@ -78,6 +78,7 @@ def test_without_results_everything_is_assumed(tmp_path: Path) -> None:
         (("--assumptions", "no/such/file.toml"), "cannot be read"),
         (("--results", "no/such/folder"), "not a folder"),
         (("--fail-region",), "add --simulate"),
+        (("--simulate", "--fail-region", "--regions", "1"), "nothing can fail"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: tuple[str, ...], told: str) -> None:
