@@ -126,6 +126,8 @@ def healthy() -> World:
     world.put("turnstream_pool_breaker_open", 0, pool="fast")
     world.put("turnstream_queue_seconds_predicted", 0.4)
     persisted(world, within_5_s=99)
+    world.put("turnstream_turns_total", 100, pool="fast", finish_reason="stop")
+    world.put("turnstream_usage_rows_total", 100, outcome="written")
     world.put("up", 1, job="turnstream", instance="a")
     world.put("node_filesystem_avail_bytes", 5e10, instance="a", mountpoint="/")
     world.put("node_filesystem_size_bytes", 1e11, instance="a", mountpoint="/")
@@ -200,6 +202,7 @@ CASES: dict[str, tuple[Callable[[World], None], set[str]]] = {
     "a breaker is open": (put("turnstream_pool_breaker_open", 1, pool="fast"), {"PoolBreakerOpen"}),
     "a long queue": (put("turnstream_queue_seconds_predicted", 7), {"QueueTooLong"}),
     "a slow history": (lambda world: persisted(world, within_5_s=90), {"PersistSlow"}),
+    "no usage is published": (put("turnstream_usage_rows_total", 0, outcome="written"), {"UsageNotPublished"}),
     "a full disk": (put("node_filesystem_avail_bytes", 9e9, instance="a", mountpoint="/"), {"DiskFillsUp"}),
     "a disk that will be": (disk_shrinks, {"DiskFillsUp"}),
 }
