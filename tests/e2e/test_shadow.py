@@ -20,6 +20,7 @@ from schemas.headers import REPLAY
 from schemas.shadow import run_of
 from schemas.topics import BY_NAME
 from tests.support.full_stack import MODEL, SETTLE_SECONDS_MAX, FullStack, eventually
+from tests.support.topic_scan import LogRecord
 
 TURNS: Final = int(os.environ.get("TURNSTREAM_TEST_SHADOW_TURNS", "60"))
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180 + TURNS)]
@@ -61,26 +62,28 @@ async def ask_all(client: AsyncOpenAI) -> list[str | None]:
     return list(await asyncio.gather(*(ask(number) for number in range(TURNS))))
 
 
-async def live(turnstream: FullStack, user: str) -> list[tuple[str, int, int]]:
-    """The places of all records of this user's turns on the live topics."""
+async def live(turnstream: FullStack, user: str) -> list[LogRecord]:
+    """All records of this user's turns on the live topics."""
     records = await turnstream.records()
     mine = {record.turn_id for record in records if f'"{user}"'.encode() in record.value} - {None}
-    return sorted(
-        (record.topic, record.partition, record.offset)
-        for record in records
-        if record.topic in BY_NAME and record.turn_id in mine
-    )
+    return [record for record in records if record.topic in BY_NAME and record.turn_id in mine]
 
 
-async def settled(turnstream: FullStack, user: str) -> list[tuple[str, int, int]]:
-    """The same, once every answer is billed and settled."""
+def places(records: Sequence[LogRecord]) -> list[tuple[str, int, int]]:
+    return sorted((record.topic, record.partition, record.offset) for record in records)
 
-    async def complete() -> list[tuple[str, int, int]]:
+
+async def settled(turnstream: FullStack, user: str) -> list[LogRecord]:
+    """The same, once every turn is billed, settled and, if it is kept, persisted."""
+    kept = len([number for number in range(TURNS) if number % 3 == 0 and number not in REFUSED])
+
+    async def complete() -> list[LogRecord]:
         found = await live(turnstream, user)
-        names = [topic for topic, _, _ in found]
+        names = [record.topic for record in found]
         # Reserved and settled, for the refused ones too.
         whole = names.count("usage.events.v1") == TURNS and names.count("limits.ledger.v1") == 2 * TURNS
-        return found if whole else []
+        persisted = sum(b'"type":"persisted"' in record.value for record in found)
+        return found if whole and persisted == kept else []
 
     return await eventually(complete, 2 * SETTLE_SECONDS_MAX)
 
@@ -134,7 +137,7 @@ async def test_recorded_turns_through_another_policy(turnstream: FullStack, tmp_
         check(await asyncio.to_thread(told, turnstream, "diff", run, "--parquet", str(file)), turns)
         assert pq.read_table(file).num_rows == TURNS
         # Not one record more: no bill, no message, nothing of the limiter, nothing for a user. And it looks the same.
-        assert await live(turnstream, user) == before
+        assert places(await live(turnstream, user)) == places(before)
         assert await seen(client) == shown
     own = [one for one in await turnstream.records() if run_of(one.topic) == run]
     assert {one.headers.get(REPLAY) for one in own} == {run}
