@@ -19,7 +19,7 @@ from schemas.accounts import AccountChanged
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TopicPlan
 from turnstream.chat.last_conversation import LastConversation
-from turnstream.commands import account_stores, chat, demo, keys, limits, running_stack, topics, trace
+from turnstream.commands import account_stores, chat, demo, keys, limits, running_stack, topics, trace, turn_search
 from turnstream.commands.exits import Exit
 from turnstream.commands.running_stack import LocalRun, find_connection
 from turnstream.local_stack.errors import StackError
@@ -46,7 +46,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """No local stack and no variables of the developer's own shell."""
     monkeypatch.setattr(running_stack, "local_run", lambda: None)
     monkeypatch.setattr(demo, "local_run", lambda: None)
-    for module in (topics, trace, keys, limits):
+    for module in (topics, keys, turn_search):
         monkeypatch.setattr(module, "require_settings", lambda: SETTINGS)
     for variable in (running_stack.BASE_URL, running_stack.API_KEY):
         monkeypatch.delenv(variable, raising=False)
@@ -239,8 +239,8 @@ def test_trace_of_an_unknown_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async def search(*_arguments: object) -> Found:
         return Found((), ())
 
-    for module, command in ((trace, ("trace",)), (limits, ("limits", "explain"))):
-        monkeypatch.setattr(module, "_search", search)
+    for command in (("trace",), ("limits", "explain")):
+        monkeypatch.setattr(turn_search, "_search", search)
         assert_one_line(invoke(*command, f"chatcmpl-{TURN}"), Exit.NOT_FOUND, f"no record of turn {TURN}")
 
 
@@ -249,8 +249,8 @@ def test_trace_without_a_broker(error: Exception, monkeypatch: pytest.MonkeyPatc
     async def search(*_arguments: object) -> Found:
         raise error
 
-    for module, command in ((trace, ("trace",)), (limits, ("limits", "explain"))):
-        monkeypatch.setattr(module, "_search", search)
+    for command in (("trace",), ("limits", "explain")):
+        monkeypatch.setattr(turn_search, "_search", search)
         assert_one_line(invoke(*command, TURN), Exit.NOT_RUNNING, str(UNREACHABLE))
 
 

@@ -16,7 +16,6 @@ from tests.support.otlp_receiver import otlp_receiver
 from tests.support.told_turn import PRIVATE, T0, TURN, Log, example, fence, taken_over_turn
 from turnstream.commands import trace as trace_command
 from turnstream.commands.exits import Exit
-from turnstream.settings import Settings
 from turnstream.trace import otlp
 from turnstream.trace.search import Found
 from turnstream.trace.spans import UNFINISHED, Kind, Span
@@ -195,8 +194,7 @@ def test_a_collector_is_named_with_or_without_its_path(given: str) -> None:
 
 def invoke(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
     found = Found(tuple(taken_over_turn().records), ())
-    monkeypatch.setattr(trace_command, "require_settings", Settings)
-    monkeypatch.setattr(trace_command, "_find", lambda *_: found)
+    monkeypatch.setattr(trace_command, "search_turn", lambda *_: (TURN, found))
     app = typer.Typer()
     trace_command.register(app)
     return CliRunner().invoke(app, [TURN, *arguments])
