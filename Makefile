@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run demo test lint format faults usage-faults bench compat conformance lock contract clean
+.PHONY: help install run demo test lint format faults usage-faults bench bench-quick compat conformance lock contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,9 +58,15 @@ conformance: CASES ?= 10000
 conformance: $(INSTALLED) ## Try every route with requests made out of the OpenAPI document, on a stack started for it (CASES=)
 	@$(BIN)/python -m tests.conformance --cases $(CASES)
 
-bench: $(INSTALLED) ## Measure against the backend called directly; results go to bench/results
-	$(BIN)/python bench/end_to_end.py
+bench: $(INSTALLED) ## Measure everything, also beside LiteLLM, and draw it; results go to bench/results (half an hour)
+	$(BIN)/python bench/end_to_end.py --peer litellm
+	$(BIN)/python bench/end_to_end.py --backend triton
+	$(BIN)/python bench/end_to_end.py --peer litellm --curve
 	$(BIN)/python bench/stateless_stages.py
+
+bench-quick: $(INSTALLED) ## Two loads in less than two minutes, against the upstream and the last kept result
+	$(BIN)/python bench/quick.py
+
 
 lock: $(INSTALLED) ## Resolve requirements.lock anew, with hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv/lock-tool uv

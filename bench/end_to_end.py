@@ -1,161 +1,194 @@
-"""What the pipeline adds to a chat, against the same Triton called directly, in turn, in one run.
+"""What the pipeline adds to a chat, against the same model server called directly, in turn, in one run.
 
-    python bench/end_to_end.py [--loads 1,50,200] [--rounds 3] [--turns-min 20]
+    python bench/end_to_end.py [--backend openai|triton] [--loads 1,50,300] [--peer litellm] [--curve]
 
-Each load is a number of clients that ask, read the answer to its end and ask again. The demonstration model answers
-60 tokens, the first after 50 ms and one every 20 ms. ``added`` is the difference of the percentiles of both sides.
+Each load is a number of clients that ask, read the answer to its end and ask again. The model answers 60 tokens, the
+first after 50 ms and one every 20 ms; "flat out" it answers 600 at once. ``added`` is the difference of the percentiles
+of both sides. Every answer is compared with the text that the model was asked for, token by token. ``--curve`` doubles
+the clients until a side bends: its p99 added is ten times that of its first load, or it holds less than 95 % of what is
+offered.
 """
 
 import argparse
-import asyncio
-import json
-import os
-import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
-from machine import cpu_seconds, keep
+from kept import keep_if_quiet
+from peers import litellm
 from rich.console import Console
 from rich.table import Table
-from streams import Streamed, direct_to_triton, percentile, through_edge
+from sides import Load, Pooled, Side, fake_upstream, run_load
+from stacks import MODEL, bench_stack, ours, pids
 
-from consumers.inference.pool import PoolSettings
-from consumers.inference.triton_backend import TritonBackend
-from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
 
-TOKENS = 60
-PACED = f"Measure this. [[demo first_ms=50 gap_ms=20 tokens={TOKENS}]]"
-FLAT_OUT = f"Measure this. [[demo first_ms=0 gap_ms=0 tokens={10 * TOKENS}]]"
-FLAT_OUT_CLIENTS = 32
-MODEL = "turnstream-fast"
-OURS = ("edge", "processors", "inference", "sink", "windows")
-
-UNLIMITED = {"requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000}
-
-Ask = Callable[[str], Awaitable[Streamed]]
-
-
-async def load(ask: Ask, content: str, clients: int, turns_min: int) -> tuple[list[Streamed], float]:
-    """At least ``turns_min`` turns from ``clients`` closed loops, and the seconds they took together."""
-    each = max(1, -(-turns_min // clients))
-    done: list[Streamed] = []
-
-    async def client(number: int) -> None:
-        # Spread over one answer's duration, as real clients are.
-        await asyncio.sleep(number / clients * TOKENS * 0.02)
-        done.extend([await ask(content) for _ in range(each)])
-
-    started = time.perf_counter()
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(clients):
-            tasks.create_task(client(number))
-    return done, time.perf_counter() - started
+DIRECT: Final = "direct"
+OURS: Final = "turnstream"
+PEERS: Final[dict[str, Callable[[str], Any]]] = {"litellm": litellm.started}
+FLAT_OUT: Final = Load(32, tokens=600, first_ms=0, gap_ms=0, seconds=5, warm_up=2)
+WARM: Final = Load(8, tokens=20, first_ms=0, gap_ms=0, seconds=2, warm_up=1)
+DEFAULT_LOADS: Final = {"openai": "1,50,300", "triton": "1,50,200"}
+CURVE_STREAMS_MAX: Final = 2_048
+BEND_FACTOR: Final = 10
+HELD_SHARE_MIN: Final = 0.95
 
 
-def summary(done: list[Streamed], seconds: float) -> dict[str, float]:
-    """Milliseconds to the first text, and tokens a second."""
-    first_ms = [1000 * streamed.first_s for streamed in done if streamed.first_s is not None]
-    return {
-        "turns": len(done),
-        "failed": len(done) - len(first_ms),
-        "ttft_p50_ms": round(percentile(first_ms, 0.5), 1),
-        "ttft_p99_ms": round(percentile(first_ms, 0.99), 1),
-        "tokens_per_s": round(sum(streamed.tokens for streamed in done) / seconds),
-    }
+@contextmanager
+def sides(backend: str, peers: Sequence[str]) -> Iterator[dict[str, Side]]:
+    """All sides, running: the model server itself, Turnstream before it, and the peers before it."""
+    with ExitStack() as running:
+        found: dict[str, Side] = {}
+        if backend == "openai":
+            upstream, pid = running.enter_context(fake_upstream())
+            stack = running.enter_context(bench_stack(upstream))
+            found[DIRECT] = Side(DIRECT, upstream, watch={"upstream": pid})
+            found[OURS] = _ours(stack, {"upstream": pid})
+            for name in peers:
+                found[name] = running.enter_context(PEERS[name](upstream))
+        else:
+            stack = running.enter_context(bench_stack())
+            triton = {"triton": pids(stack)["triton"]}
+            found[DIRECT] = Side(DIRECT, triton=stack.endpoints.triton_grpc or "", watch=triton, same=True)
+            found[OURS] = _ours(stack, {}, same=True)
+        yield found
 
 
-async def measure(stack: Stack, loads: list[int], rounds: int, turns_min: int) -> dict[str, Any]:
-    """Both sides at every load, in turn, ``rounds`` times; the turns of a side are pooled over the rounds."""
-    record = stack.record
-    edge = ("127.0.0.1", record.ports["edge"])
-    backend = TritonBackend(PoolSettings(url=stack.endpoints.triton_grpc or ""))
-    sides: dict[str, Ask] = {
-        "direct": lambda content: direct_to_triton(backend, content),
-        "turnstream": lambda content: through_edge(edge, record.key or "", MODEL, content),
-    }
-    for ask in sides.values():
-        await load(ask, PACED, 4, 8)  # warm caches and connections
-    results: dict[str, Any] = {}
-    for clients in loads:
-        results[f"{clients} paced"] = await _compare(
-            stack, sides, PACED, clients=clients, rounds=rounds, turns_min=turns_min
-        )
-    results[f"{FLAT_OUT_CLIENTS} flat out"] = await _compare(
-        stack, sides, FLAT_OUT, clients=FLAT_OUT_CLIENTS, rounds=rounds, turns_min=64
-    )
-    await backend.close()
-    return results
+def _ours(stack: Stack, beside: dict[str, int], *, same: bool = False) -> Side:
+    ends = stack.endpoints
+    return Side(OURS, ends.base_url or "", ends.key or "", MODEL, watch=pids(stack) | beside, same=same)
 
 
-async def _compare(
-    stack: Stack, sides: dict[str, Ask], content: str, *, clients: int, rounds: int, turns_min: int
-) -> dict[str, Any]:
-    pooled: dict[str, tuple[list[Streamed], float]] = {name: ([], 0.0) for name in sides}
-    spent_s = dict.fromkeys(OURS, 0.0)
-    for _ in range(rounds):
-        for name, ask in sides.items():
-            before = {part: cpu_seconds(stack.part(part).pid or 0) for part in OURS}
-            done, seconds = await load(ask, content, clients, max(turns_min, 2 * clients))
-            pooled[name] = (pooled[name][0] + done, pooled[name][1] + seconds)
-            if name == "turnstream":
-                for part in OURS:
-                    spent_s[part] += cpu_seconds(stack.part(part).pid or 0) - before[part]
-    compared: dict[str, Any] = {name: summary(*pooled[name]) for name in sides}
-    for share in ("p50", "p99"):
-        compared[f"added_{share}_ms"] = round(
-            compared["turnstream"][f"ttft_{share}_ms"] - compared["direct"][f"ttft_{share}_ms"], 1
-        )
-    tokens = sum(streamed.tokens for streamed in pooled["turnstream"][0])
-    compared["cpu_us_per_token"] = {part: round(1e6 * seconds / tokens, 1) for part, seconds in spent_s.items()}
-    return compared
+def compare(found: dict[str, Side], load: Load, rounds: int) -> dict[str, Any]:
+    """All sides at one load, in turn, ``rounds`` times; the loads of a side are pooled."""
+    pooled = {name: Pooled() for name in found}
+    for turn in range(rounds):
+        # Whoever comes first in a round comes last in the next: what drifts strikes all alike.
+        for name in sorted(found, reverse=bool(turn % 2)):
+            pooled[name].add(run_load(found[name], load))
+    row: dict[str, Any] = {name: pooled[name].figures() for name in found}
+    direct = row[DIRECT]
+    for name in found:
+        figures = row[name]
+        figures["held"] = round(figures["tokens_per_s"] / min(load.offered_per_s, max(1, direct["tokens_per_s"])), 3)
+        for share in ("p50", "p99"):
+            figures[f"added_{share}_ms"] = round(figures[f"ttft_{share}_ms"] - direct[f"ttft_{share}_ms"], 1)
+        if name != OURS:
+            continue
+        row |= {f"added_{share}_ms": figures[f"added_{share}_ms"] for share in ("p50", "p99")}
+        spent = figures["cpu_us_per_token"]
+        mine = ours(list(spent))
+        row["cpu_us_per_token"] = {part: spent[part] for part in mine}
+        row["servers_cpu_us_per_token"] = {
+            part: cost for part, cost in spent.items() if part not in {*mine, "client", "upstream"}
+        }
+    return row
 
 
-def show(results: dict[str, Any]) -> None:
-    """The table that the README quotes."""
-    table = Table(
-        "clients",
-        "TTFT p50 (p99) direct",
-        "TTFT p50 (p99) Turnstream",
-        "added p50 (p99)",
-        "tokens/s direct",
-        "tokens/s Turnstream",
-        "our CPU a token",
-        title="Turnstream against Triton called directly",
-    )
+def measure(found: dict[str, Side], loads: Sequence[Load], rounds: int) -> dict[str, Any]:
+    """Every load, by its name."""
+    warm(found)
+    return {load_name(load): compare(found, load, rounds) for load in loads}
+
+
+def warm(found: dict[str, Side]) -> None:
+    """Let caches fill and code be compiled before anything is counted."""
+    for side in found.values():
+        run_load(side, WARM)
+
+
+def load_name(load: Load) -> str:
+    """What the results call it."""
+    return f"{load.streams} {'paced' if load.gap_ms else 'flat out'}"
+
+
+def curve(found: dict[str, Side], seconds: float) -> dict[str, Any]:
+    """1, 2, 4 ... clients on every side, until it bends."""
+    warm(found)
+    points: dict[str, Any] = {}
+    bent: set[str] = set()
+    streams = 1
+    while streams <= CURVE_STREAMS_MAX and bent < {*found} - {DIRECT}:
+        left = {name: side for name, side in found.items() if name not in bent}
+        row = points[str(streams)] = compare(left, Load(streams, seconds=seconds, warm_up=3), 1)
+        for name in left:
+            first = max(1.0, points["1"][name]["added_p99_ms"])
+            if row[name]["added_p99_ms"] > BEND_FACTOR * first or row[name]["held"] < HELD_SHARE_MIN:
+                bent.add(name)
+        streams *= 2
+    return points
+
+
+def show(results: dict[str, Any], title: str) -> None:
+    """One row per load and side."""
+    columns = ("clients", "side", "TTFT p50 (p99)", "added p50 (p99)", "gap p99", "tokens/s", "held", "wrong tokens")
+    table = Table(*columns, "failed", "CPU a token", "with the servers", title=title)
     for name, row in results.items():
-        direct, ours = row["direct"], row["turnstream"]
-        table.add_row(
-            name,
-            f"{direct['ttft_p50_ms']} ({direct['ttft_p99_ms']}) ms",
-            f"{ours['ttft_p50_ms']} ({ours['ttft_p99_ms']}) ms",
-            f"{row['added_p50_ms']} ({row['added_p99_ms']}) ms",
-            f"{direct['tokens_per_s']:,}",
-            f"{ours['tokens_per_s']:,}",
-            f"{sum(row['cpu_us_per_token'].values()):.0f} us",
-        )
-    Console(width=160).print(table)
+        for side, figures in row.items():
+            if not isinstance(figures, dict) or "ttft_p50_ms" not in figures:
+                continue
+            mine, servers = _cpu(row, side, figures)
+            table.add_row(
+                name,
+                side,
+                f"{figures['ttft_p50_ms']} ({figures['ttft_p99_ms']}) ms",
+                "" if side == DIRECT else f"{figures['added_p50_ms']:+} ({figures['added_p99_ms']:+}) ms",
+                f"{figures['gap_p99_ms']} ms",
+                f"{figures['tokens_per_s']:,}",
+                f"{figures['held']:.1%}",
+                str(figures["token_faults"]),
+                str(figures["failed"]),
+                f"{mine:.0f} us",
+                f"{servers:.0f} us" if servers else "",
+            )
+        table.add_section()
+    Console(width=170).print(table)
+
+
+def show_parts(results: dict[str, Any]) -> None:
+    """CPU of a token by process."""
+    table = Table("clients", "part", "CPU a token", title="Where our CPU goes, and that of the servers")
+    for name, row in results.items():
+        for group in ("cpu_us_per_token", "servers_cpu_us_per_token"):
+            for part, cost in row[group].items():
+                table.add_row(name, part, f"{cost} us")
+        table.add_section()
+    Console(width=100).print(table)
+
+
+def _cpu(row: dict[str, Any], side: str, figures: dict[str, Any]) -> tuple[float, float]:
+    if side == OURS:
+        mine = sum(row["cpu_us_per_token"].values())
+        return mine, mine + sum(row["servers_cpu_us_per_token"].values())
+    spent = figures["cpu_us_per_token"]
+    return sum(cost for part, cost in spent.items() if part != "client" and (side == DIRECT or part != "upstream")), 0
 
 
 def main() -> None:
-    """Start a stack of its own, measure, print, keep."""
+    """Start all sides, measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loads", default="1,50,200")
+    parser.add_argument("--backend", choices=("openai", "triton"), default="openai")
+    parser.add_argument("--loads", default="", help="clients with commas between; default 1,50,300 (Triton: 1,50,200)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--turns-min", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=6, help="that are counted of each load")
+    parser.add_argument("--peer", action="append", choices=tuple(PEERS), default=[], help="also measure this gateway")
+    parser.add_argument("--curve", action="store_true", help="double the clients until it bends, instead of --loads")
     options = parser.parse_args()
-    shared = StackSettings()
-    # The limiter works as ever, it only never says no.
-    os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
-    with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
-        settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})
-        with Stack(settings) as stack:
-            loads = [int(text) for text in options.loads.split(",")]
-            results = asyncio.run(measure(stack, loads, options.rounds, options.turns_min))
-    show(results)
-    print(f"kept in {keep('end-to-end', 'make bench', results)}")
+    if options.peer and options.backend != "openai":
+        parser.error("peers stand before the OpenAI-compatible backend")
+    numbers = [int(text) for text in (options.loads or DEFAULT_LOADS[options.backend]).split(",")]
+    with sides(options.backend, options.peer) as found:
+        if options.curve:
+            results = curve(found, options.seconds)
+        else:
+            loads = [Load(number, seconds=options.seconds) for number in numbers]
+            results = measure(found, [*loads, FLAT_OUT], options.rounds)
+    show(results, f"Turnstream against its model server ({options.backend}) called directly")
+    if not options.curve:
+        show_parts(results)
+    # The plan reads the results under these names.
+    name = "end-to-end" if options.backend == "triton" else "end-to-end-openai"
+    keep_if_quiet(f"{name}-curve" if options.curve else name, results)
 
 
 if __name__ == "__main__":

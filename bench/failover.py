@@ -20,9 +20,9 @@ from typing import Any
 
 import httpx2
 from machine import keep
+from record import percentile
 from rich.console import Console
 from rich.table import Table
-from streams import percentile
 
 from turnstream.local_stack.parts import PartState
 from turnstream.local_stack.plan import StackOptions

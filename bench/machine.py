@@ -4,11 +4,19 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS: Final = Path(__file__).parent / "results"
+# Above this the machine was busy before the benchmark began, and its figures say less.
+QUIET_LOAD_MAX: Final = 1.5
+
+# Read when the benchmark begins, which is when it imports this.
+LOAD_BEFORE: Final = os.getloadavg()[0]
+
+T = TypeVar("T")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -19,6 +27,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "load_average_before": round(LOAD_BEFORE, 2),
         "packages": {name: version(name) for name in ("aiokafka", "uvicorn", "uvloop", "pydantic", "tritonclient")},
     }
 
@@ -36,6 +45,29 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process so far (Linux ``/proc``)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """The same of a process and all below it; what has ended counts as nothing."""
+    return sum(_of_tree(pid, cpu_seconds))
+
+
+def tree_rss_bytes(pid: int) -> int:
+    """Memory that a process and all below it hold; pages that they share count for each."""
+    pages = _of_tree(pid, lambda one: int(Path(f"/proc/{one}/statm").read_text().split()[1]))
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_tree(pid: int, read: Callable[[int], T]) -> Iterator[T]:
+    try:
+        children = [
+            int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
+        ]
+        yield read(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for child in children:
+        yield from _of_tree(child, read)
 
 
 def _cpu_model() -> str:

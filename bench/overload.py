@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from end_to_end import UNLIMITED
 from machine import keep
+from record import percentile
 from rich.console import Console
 from rich.table import Table
-from streams import percentile
+from stacks import UNLIMITED
 
 from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
