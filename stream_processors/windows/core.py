@@ -2,13 +2,14 @@
 
 A window is a minute or an hour of event time (``recorded_at_ms``), never of the worker's clock, so a worker that
 catches up counts as one that keeps up. The state of one user and model is plain JSON, which Faust's table keeps and
-restores. Each minute knows the turns in it, so a redelivered event counts once, in the minute and in its hour. An event
+restores. Each minute knows marks of the turns in it, so a redelivered event counts once, in the minute and in its hour.
+Events are counted by the batch: what many events of one key change is written and told once. An event
 later than ``windows_kept_max`` minutes behind the newest of its user and model is *late*: its window is gone, and
 counting it alone would overwrite the published total with a smaller one; it is left out (the sums over
 ``usage.events.v1`` itself stay exact).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NotRequired, TypedDict
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import UsageRecorded, UsageRolledUp
 from stream_processors.windows.abuse_settings import AbuseSettings
+from stream_processors.windows.turn_marks import marks, remember, turn_mark
 
 WINDOW_MS: Final = 60_000
 HOUR_MS: Final = 60 * WINDOW_MS
@@ -38,7 +40,11 @@ class WindowsSettings(BaseModel):
     )
     changelog_hours_max: int = Field(default=48, ge=1, description="Retention of the table's changelog.")
     changelog_replication: int = Field(default=1, ge=1)
-    commit_interval_s: float = Field(default=0.2, gt=0, description="A short one keeps redeliveries few.")
+    commit_interval_s: float = Field(default=0.5, gt=0, description="A short one keeps redeliveries few.")
+    batch_records_max: int = Field(default=1_000, ge=1, description="Records that are counted together.")
+    batch_seconds_max: float = Field(
+        default=0.2, ge=0, description="How long records wait for others to be counted with; signals are later by that."
+    )
     session_timeout_s: float = Field(default=10.0, gt=0, description="Until a dead worker's partitions move on.")
     poll_records_max: int = Field(default=500, ge=1)
     stream_records_max: int = Field(default=1_000, ge=1, description="Records buffered for the agent.")
@@ -48,9 +54,9 @@ class WindowsSettings(BaseModel):
 
 
 class Window(TypedDict):
-    """One window of one user and model; ``seen`` holds ids of the turns in it, for a minute.
+    """One window of one user and model; ``seen`` holds marks of the turns in it, for a minute.
 
-    What was kept by a version that did not know cached tokens and costs has none.
+    What was kept by a version that did not know cached tokens and costs has none; an older one kept turn ids.
     """
 
     turns: int
@@ -58,7 +64,7 @@ class Window(TypedDict):
     completion_tokens: int
     cached_tokens: NotRequired[int]
     cost_nano_usd: NotRequired[int]
-    seen: list[str]
+    seen: str | list[str]
 
 
 Windows = Mapping[str, Window]
@@ -67,29 +73,45 @@ Windows = Mapping[str, Window]
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The windows after an event, and the totals of its minute and hour; none for a late or an unused event."""
+    """The windows after events, the totals of the minutes and hours that they are in, and those that came late."""
 
     windows: Windows
     rollups: tuple[UsageRolledUp, ...]
+    late: tuple[UsageRecorded, ...] = ()
 
 
 def count(windows: Windows, event: UsageRecorded, settings: WindowsSettings) -> Counted:
-    """Count ``event`` once. A redelivered event gives the same totals again; unused turns none."""
-    if event.unused:
-        return Counted(windows, ())
-    start, hour_start = window_start(event), event.recorded_at_ms - event.recorded_at_ms % HOUR_MS
-    oldest = max(newest_start(windows), start) - (settings.windows_kept_max - 1) * WINDOW_MS
-    if start < oldest:
-        return Counted(windows, ())
-    hour_key = f"{_HOUR_PREFIX}{hour_start}"
-    minute, hour = windows.get(str(start)) or _empty(), windows.get(hour_key) or _empty()
-    if event.turn_id not in minute["seen"]:
-        hour = _added(hour, event)
-        minute = _added(minute, event)
-        minute["seen"] = [*minute["seen"], event.turn_id][: settings.turns_per_window_max]
-    kept = {key: value for key, value in windows.items() if _end(key) > oldest}
-    rollups = (_rollup(event, "minute", start, minute), _rollup(event, "hour", hour_start, hour))
-    return Counted({**kept, str(start): minute, hour_key: hour}, rollups)
+    """Count ``event`` once. A redelivered event gives the same totals again; unused turns and late ones none."""
+    return count_all(windows, (event,), settings)
+
+
+def count_all(windows: Windows, events: Iterable[UsageRecorded], settings: WindowsSettings) -> Counted:
+    """Count events of one user and model, each once, in their order; each window's total is given once."""
+    changed: dict[str, Window] = {}
+    late: list[UsageRecorded] = []
+    newest, last = newest_start(windows), None
+    for event in events:
+        if event.unused:
+            continue
+        start = window_start(event)
+        newest = max(newest, start)
+        if start < _oldest(newest, settings):
+            late.append(event)
+            continue
+        last = event
+        hour_key, minute_key = f"{_HOUR_PREFIX}{event.recorded_at_ms - event.recorded_at_ms % HOUR_MS}", str(start)
+        minute = changed.get(minute_key) or windows.get(minute_key) or _empty()
+        hour = changed.get(hour_key) or windows.get(hour_key) or _empty()
+        seen, mark = marks(minute["seen"]), turn_mark(event.turn_id)
+        if mark not in seen:
+            hour, minute = _added(hour, event), _added(minute, event)
+            minute["seen"] = remember(seen, mark, settings.turns_per_window_max)
+        changed[minute_key], changed[hour_key] = minute, hour
+    if last is None:
+        return Counted(windows, (), tuple(late))
+    oldest = _oldest(newest, settings)
+    kept = {key: window for key, window in {**windows, **changed}.items() if _end(key) > oldest}
+    return Counted(kept, tuple(_rollup(last, *changed_one) for changed_one in changed.items()), tuple(late))
 
 
 def window_start(event: UsageRecorded) -> int:
@@ -117,6 +139,10 @@ def joined(*parts: str) -> str:
     return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
 
 
+def _oldest(newest: int, settings: WindowsSettings) -> int:
+    return newest - (settings.windows_kept_max - 1) * WINDOW_MS
+
+
 def _end(key: str) -> int:
     if key.startswith(_HOUR_PREFIX):
         return int(key.removeprefix(_HOUR_PREFIX)) + HOUR_MS
@@ -124,7 +150,7 @@ def _end(key: str) -> int:
 
 
 def _empty() -> Window:
-    return Window(turns=0, prompt_tokens=0, completion_tokens=0, cached_tokens=0, cost_nano_usd=0, seen=[])
+    return Window(turns=0, prompt_tokens=0, completion_tokens=0, cached_tokens=0, cost_nano_usd=0, seen="")
 
 
 def _added(window: Window, event: UsageRecorded) -> Window:
@@ -138,7 +164,9 @@ def _added(window: Window, event: UsageRecorded) -> Window:
     )
 
 
-def _rollup(event: UsageRecorded, kind: Literal["minute", "hour"], start: int, window: Window) -> UsageRolledUp:
+def _rollup(event: UsageRecorded, key: str, window: Window) -> UsageRolledUp:
+    kind: Literal["minute", "hour"] = "hour" if key.startswith(_HOUR_PREFIX) else "minute"
+    start = int(key.removeprefix(_HOUR_PREFIX))
     return UsageRolledUp(
         tenant_id=event.tenant_id,
         user_id=event.user_id,

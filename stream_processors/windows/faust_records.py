@@ -1,7 +1,7 @@
 """Records in and out of Faust's streams, in the terms of the contract."""
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -15,36 +15,57 @@ STAGE: Final = "windows"
 _log: Final = structlog.get_logger(__name__)
 
 
+class Write(NamedTuple):
+    """A record to be written. Without a ``partition`` its key decides."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    marks: headers.Headers
+    partition: int | None = None
+
+
+class Taken(NamedTuple):
+    """An event with the record it came in."""
+
+    event: Any
+    message: Any
+
+
 def raw_topic(app: Any, name: str) -> Any:
     """A topic of the app whose keys and values are bytes; it must exist."""
     return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-async def send(topic: Any, key: bytes | None, value: bytes, marks: headers.Headers) -> None:
-    """Write one record and wait until the broker has it."""
-    await send_all(topic, [(key, value)], marks)
-
-
-async def send_all(topic: Any, records: Iterable[tuple[bytes | None, bytes]], marks: headers.Headers) -> None:
-    """Write records, each a key and a value, with the same headers, and wait until the broker has all of them."""
+async def write_all(producer: Any, writes: Iterable[Write]) -> None:
+    """Write records, in this order, and wait until the broker has all of them."""
     # The first await hands a record over, the second waits until the broker has it.
-    handed_over = [await topic.send(key=key, value=value, headers=list(marks)) for key, value in records]
+    handed_over = [
+        await producer.send(
+            write.topic,
+            key=write.key,
+            value=write.value,
+            partition=write.partition,
+            timestamp=None,
+            headers=list(write.marks),
+        )
+        for write in writes
+    ]
     for acknowledged in handed_over:
         await acknowledged
 
 
-async def live_events(stream: Any, source: Topic, dead_letters: Any) -> AsyncIterator[tuple[Any, Any]]:
-    """Each event of ``stream`` with its message. Shadow records are left out, malformed ones go to ``dead_letters``."""
-    async for record in stream.events():
+def live_events(records: Iterable[Any], sources: Mapping[str, Topic], buried: list[Write]) -> Iterator[Taken]:
+    """The events in records of Faust's. Shadow records are left out, malformed ones go to ``buried`` instead."""
+    for record in records:
         message = record.message
         if headers.header(marks_of(message), headers.REPLAY) is not None:
             continue
+        source = sources[message.topic]
         try:
-            event = decode(source, record.value)
+            yield Taken(decode(source, record.value), message)
         except Malformed as error:
-            await _bury(dead_letters, message, record.value, str(error))
-            continue
-        yield event, message
+            buried.append(_letter(source, message, record.value, str(error)))
 
 
 def marks_of(message: Any) -> headers.Headers:
@@ -53,7 +74,12 @@ def marks_of(message: Any) -> headers.Headers:
     return tuple(found.items() if isinstance(found, dict) else found)
 
 
-async def _bury(dead_letters: Any, message: Any, value: bytes, reason: str) -> None:
+def trace_of(message: Any) -> str | None:
+    """The trace that a message belongs to."""
+    return headers.header(marks_of(message), headers.TRACEPARENT)
+
+
+def _letter(source: Topic, message: Any, value: bytes, reason: str) -> Write:
     _log.warning("record_malformed", topic=message.topic, partition=message.partition, offset=message.offset)
     origin = headers.make_headers(
         (
@@ -64,4 +90,4 @@ async def _bury(dead_letters: Any, message: Any, value: bytes, reason: str) -> N
             (headers.DLQ_ERROR, reason),
         )
     )
-    await send(dead_letters, message.key, value, (*marks_of(message), *origin))
+    return Write(source.dlq, message.key, value, (*marks_of(message), *origin))

@@ -15,6 +15,7 @@ from typing import Final, TypedDict
 
 from schemas.abuse import AbuseCause, AbuseLevel, AbuseSignalled
 from stream_processors.windows.abuse_settings import AbuseSettings, Rungs
+from stream_processors.windows.turn_marks import marks, remember_newest, turn_mark
 
 LEVELS: Final = (AbuseLevel.NONE, AbuseLevel.WARN, AbuseLevel.SLOW, AbuseLevel.SUSPEND)
 TURNS_WINDOW_MS: Final = 60_000
@@ -26,7 +27,7 @@ class Standing(TypedDict):
     """What is known of one user; times in Unix milliseconds.
 
     ``blocked``: the turns whose input was blocked, with the time. ``turns``: the number of turns by the start of their
-    five seconds; ``seen``: the ids of the newest. ``keys``: the time of the last count of keys, and that count.
+    five seconds; ``seen``: marks of the newest. ``keys``: the time of the last count of keys, and that count.
     ``until``: the ends of warn, slow and suspend. ``told``: the level (by its place) and the end that the newest
     signal named. Nothing that happened up to ``lifted`` counts.
     """
@@ -35,7 +36,7 @@ class Standing(TypedDict):
     lifted: int
     blocked: dict[str, int]
     turns: dict[str, int]
-    seen: list[str]
+    seen: str | list[str]
     keys: list[int]
     causes: list[AbuseCause]
     until: list[int]
@@ -49,7 +50,7 @@ def new_standing() -> Standing:
         lifted=0,
         blocked={},
         turns={},
-        seen=[],
+        seen="",
         keys=[0, 0],
         causes=[],
         until=[0] * _TOP,
@@ -59,11 +60,12 @@ def new_standing() -> Standing:
 
 def see_turn(standing: Standing, turn_id: str, at_ms: int, settings: AbuseSettings) -> Standing:
     """One more turn of the user, unless it is among the last that were seen."""
-    if at_ms <= standing["lifted"] or turn_id in standing["seen"]:
+    seen, mark = marks(standing["seen"]), turn_mark(turn_id)
+    if at_ms <= standing["lifted"] or mark in seen:
         return _judge(standing, settings)
     slot = str(at_ms - at_ms % _SLOT_MS)
     turns = {**standing["turns"], slot: standing["turns"].get(slot, 0) + 1}
-    seen = [*standing["seen"], turn_id][-settings.turns_remembered_max :]
+    seen = remember_newest(seen, mark, settings.turns_remembered_max)
     return _judge(_at(Standing({**standing, "turns": turns, "seen": seen}), at_ms, settings), settings)
 
 

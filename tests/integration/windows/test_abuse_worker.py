@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -108,8 +109,8 @@ class Signals:
         self.heard.setdefault(signalled.user_id, []).append(signalled)
 
     def levels(self, user: str) -> list[str]:
-        """The levels that were heard of ``user``, in order."""
-        return [one.level.value for one in self.heard.get(user, ())]
+        """The levels that were heard of ``user``, in order; one that was given again after a crash is there once."""
+        return [level for level, _ in groupby(one.level.value for one in self.heard.get(user, ()))]
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator["asyncio.subprocess.Process"]:

@@ -23,7 +23,7 @@ from schemas.ports import KeyedProcess, LogSink, Received, Record, TopicPartitio
 from schemas.stream_state import INITIAL, StreamState
 from schemas.topics import INFERENCE_REQUESTS, MODERATION_DECISIONS, TOKENS, USAGE_EVENTS, Topic
 from stream_processors.topology import ROWS, StageRow
-from stream_processors.windows.faust_records import live_events
+from stream_processors.windows.faust_records import Write, live_events
 from tests.support.answer_records import answer, cleared, turn_id_of
 from tests.support.memory_log import MemoryLog
 from tests.support.memory_stores import MemoryUsageRows
@@ -113,14 +113,11 @@ async def test_inference_does_not_generate_it() -> None:
 
 
 @pytest.mark.parametrize("source", [USAGE_EVENTS, MODERATION_DECISIONS], ids=lambda topic: topic.name)
-async def test_windows_count_it_in_no_rollup_and_no_signal(source: Topic) -> None:
+def test_windows_count_it_in_no_rollup_and_no_signal(source: Topic) -> None:
     message = SimpleNamespace(headers=list(MARK), topic=source.name, partition=0, offset=0, key=b"k")
-
-    class Stream:
-        async def events(self) -> Any:
-            yield SimpleNamespace(message=message, value=b"{not json")
-
-    assert [event async for event in live_events(Stream(), source, None)] == []
+    record, buried = SimpleNamespace(message=message, value=b"{not json"), list[Write]()
+    assert list(live_events([record], {source.name: source}, buried)) == []
+    assert buried == []
 
 
 @dataclass

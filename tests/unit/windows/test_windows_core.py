@@ -15,11 +15,13 @@ from stream_processors.windows.core import (
     Windows,
     WindowsSettings,
     count,
+    count_all,
     newest_start,
     rollup_key,
     table_key,
 )
 from stream_processors.windows.idle_keys import IdleKeys
+from stream_processors.windows.turn_marks import marks
 
 SETTINGS = WindowsSettings(windows_kept_max=3, turns_per_window_max=4)
 MINUTE = 1_700_000_040_000
@@ -86,7 +88,7 @@ def test_an_event_behind_the_newest_but_in_a_window_that_is_kept_counts() -> Non
 def test_beyond_the_bound_turns_count_without_being_remembered() -> None:
     windows, rollups = fold(*(usage(turn) for turn in (1, 2, 3, 4, 5, 1, 5)))
     assert [rollup.turns for rollup in rollups if rollup is not None] == [1, 2, 3, 4, 5, 5, 6]
-    assert len(windows[str(MINUTE)]["seen"]) == 4
+    assert len(marks(windows[str(MINUTE)]["seen"]).split()) == 4
 
 
 def test_the_state_is_plain_json() -> None:
@@ -115,6 +117,32 @@ def test_totals_do_not_depend_on_order_or_repetition(turns: list[tuple[int, int]
         window = windows.get(str(MINUTE + minute * WINDOW_MS))
         assert (window["turns"] if window else 0) == len(inside)
         assert (window["completion_tokens"] if window else 0) == sum(inside)
+
+
+@given(turns=events)
+def test_a_batch_leaves_what_its_events_leave_one_by_one(turns: list[tuple[int, int]]) -> None:
+    bills = [usage(turn, MINUTE + minute * WINDOW_MS) for turn, minute in turns]
+    one_by_one: Windows = {}
+    last: dict[str, UsageRolledUp] = {}
+    for bill in bills:
+        counted = count(one_by_one, bill, SETTINGS)
+        one_by_one = counted.windows
+        last |= {rollup_key(rollup): rollup for rollup in counted.rollups}
+    together = count_all({}, bills, SETTINGS)
+    assert together.windows == one_by_one
+    assert {rollup_key(rollup): rollup for rollup in together.rollups} == last
+    assert len(together.rollups) == len(last)
+
+
+def test_a_batch_tells_the_total_of_a_minute_that_it_leaves_behind() -> None:
+    counted = count_all({}, [usage(1), usage(2, MINUTE + 5 * WINDOW_MS), usage(3)], SETTINGS)
+    assert [(rollup.window, rollup.window_start_ms, rollup.turns) for rollup in counted.rollups] == [
+        ("minute", MINUTE, 1),
+        ("hour", HOUR, 2),
+        ("minute", MINUTE + 5 * WINDOW_MS, 1),
+    ]
+    assert set(counted.windows) == {str(MINUTE + 5 * WINDOW_MS), f"h{HOUR}"}
+    assert [late.turn_id for late in counted.late] == ["turn-3"]
 
 
 def test_keys_name_tenant_user_model_and_window() -> None:
@@ -191,6 +219,12 @@ def test_an_hour_is_kept_as_long_as_a_minute_in_it() -> None:
         if turn == 2:
             assert (counted.rollups[1].window_start_ms, counted.rollups[1].turns) == (HOUR, 2)
     assert set(windows) == {str(second + 20 * WINDOW_MS), f"h{HOUR + HOUR_MS}"}
+
+
+def test_minutes_of_a_version_that_kept_ids_know_their_turns() -> None:
+    old: Windows = {str(MINUTE): {"turns": 1, "prompt_tokens": 5, "completion_tokens": 2, "seen": ["turn-1"]}}
+    minute, _ = count_all(old, [usage(1), usage(2)], SETTINGS).rollups
+    assert minute.turns == 2
 
 
 def test_minutes_of_a_version_without_costs_count_on() -> None:
