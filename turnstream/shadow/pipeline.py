@@ -94,11 +94,15 @@ class ShadowTurns:
             del self.begun[turn_id]
 
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for received in taken:
-                    tasks.create_task(one(received))
-        except* Retryable as group:
-            raise Retryable(str(group.exceptions[0])) from None
+            async with asyncio.TaskGroup() as group:
+                # Waited for inside: a failure while the group waits at its end would be counted as a cancellation of
+                # this task for good (Python before 3.13).
+                await asyncio.wait([group.create_task(one(received)) for received in taken])
+        except ExceptionGroup as failures:
+            retryable, others = failures.split(Retryable)
+            if retryable is None or others is not None:
+                raise
+            raise Retryable(str(retryable.exceptions[0])) from None
 
     def _new(self, records: Sequence[Record]) -> list[Received[Any]]:
         """Without replays, poison, and turns that have been through: what failed and is given again is taken again."""
