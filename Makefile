@@ -63,6 +63,9 @@ bench: $(INSTALLED) ## Measure everything, also beside LiteLLM, and draw it; res
 	$(BIN)/python bench/end_to_end.py --backend triton
 	$(BIN)/python bench/end_to_end.py --peer litellm --curve
 	$(BIN)/python bench/stateless_stages.py
+	$(BIN)/python bench/inference_alone.py
+	$(BIN)/python bench/edge_alone.py
+	$(BIN)/python bench/resume.py
 
 bench-quick: $(INSTALLED) ## Two loads in less than two minutes, against the upstream and the last kept result
 	$(BIN)/python bench/quick.py

@@ -47,20 +47,26 @@ def bench_stack(
     """A running stack in a folder of its own, gone afterwards.
 
     ``upstream`` is the base URL of an OpenAI-compatible server that serves the pools; None: Triton does.
-    ``processes`` are the names of ours that run; None: all. What the user has set wins over ``settings_for_load``.
+    ``processes`` are the names of ours that run; None: all. What the user has set wins over ``settings_for_load``. The
+    environment is as before when the block is left.
     """
     raise_open_files()
     shared = StackSettings()
     wanted = settings_for_load() | dict(changed or {})
     if upstream is not None:
         wanted[UPSTREAM_URL] = upstream
+    before = dict(os.environ)
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     rows = PROCESSES if processes is None else tuple(row for row in PROCESSES if row.name in processes)
-    with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
-        settings = StackSettings().model_copy(update={"home": Path(home), "jars": shared.layout().jars})
-        with Stack(settings, StackOptions(servers=tuple(servers), processes=rows)) as stack:
-            yield stack
+    try:
+        with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
+            settings = StackSettings().model_copy(update={"home": Path(home), "jars": shared.layout().jars})
+            with Stack(settings, StackOptions(servers=tuple(servers), processes=rows)) as stack:
+                yield stack
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def raise_open_files() -> None:
