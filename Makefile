@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install run demo test lint format faults usage-faults bench bench-quick compat conformance lock contract clean
+.PHONY: help install run demo test lint format faults usage-faults bench bench-quick bench-plots compat conformance lock contract clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,11 +65,16 @@ bench: $(INSTALLED) ## Measure everything, also beside LiteLLM, and draw it; res
 	$(BIN)/python bench/stateless_stages.py
 	$(BIN)/python bench/inference_alone.py
 	$(BIN)/python bench/edge_alone.py
+	$(BIN)/python bench/sink_alone.py
 	$(BIN)/python bench/resume.py
+	@$(MAKE) bench-plots
 
 bench-quick: $(INSTALLED) ## Two loads in less than two minutes, against the upstream and the last kept result
 	$(BIN)/python bench/quick.py
 
+bench-plots: $(INSTALLED) ## Draw the kept results as PNG into docs/images
+	@$(BIN)/pip install --quiet --disable-pip-version-check --target .venv/plot-tool --upgrade --requirement bench/plot.txt
+	PYTHONPATH=.venv/plot-tool $(BIN)/python bench/plot.py
 
 lock: $(INSTALLED) ## Resolve requirements.lock anew, with hashes
 	$(BIN)/pip install --quiet --disable-pip-version-check --target .venv/lock-tool uv
