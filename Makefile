@@ -67,6 +67,7 @@ bench: $(INSTALLED) ## Measure everything, also beside LiteLLM, and draw it; res
 	$(BIN)/python bench/edge_alone.py
 	$(BIN)/python bench/sink_alone.py
 	$(BIN)/python bench/resume.py
+	$(BIN)/python bench/windows.py
 	@$(MAKE) bench-plots
 
 bench-quick: $(INSTALLED) ## Two loads in less than two minutes, against the upstream and the last kept result

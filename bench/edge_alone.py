@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from kept import keep_if_quiet
+from kept import keep_if_quiet, wait_for_quiet
 from rich.console import Console
 from rich.table import Table
 from sides import HERE, STOP_SECONDS_MAX, Load, Pooled, Side, fake_upstream, run_load
@@ -65,7 +65,8 @@ def idle(side: Side, streams: int, seconds: float) -> dict[str, Any]:
     command += ["--model", side.model, "--streams", str(streams), "--seconds", str(seconds), "--watch", f"{name}={pid}"]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own program
     found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+    # By CPU alone; their memory may allow fewer.
+    return found | {"streams_per_core": round(found["streams"] / max(0.001, found["cores_while_idle"]))}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -136,9 +137,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle", default="2000,10000", help="numbers of idle streams; empty for none")
     parser.add_argument("--idle-seconds", type=float, default=30, help="longer than a heartbeat's 10 s")
-    results = measure(parser.parse_args())
+    options = parser.parse_args()
+    busy = wait_for_quiet()
+    results = measure(options)
     show(results)
-    keep_if_quiet("edge-alone", results)
+    keep_if_quiet("edge-alone", results, busy)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-from kept import keep_if_quiet
+from kept import keep_if_quiet, wait_for_quiet
 from peers import litellm
 from rich.console import Console
 from rich.table import Table
@@ -176,6 +176,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.peer and options.backend != "openai":
         parser.error("peers stand before the OpenAI-compatible backend")
+    busy = wait_for_quiet()
     numbers = [int(text) for text in (options.loads or DEFAULT_LOADS[options.backend]).split(",")]
     with sides(options.backend, options.peer) as found:
         if options.curve:
@@ -188,7 +189,7 @@ def main() -> None:
         show_parts(results)
     # The plan reads the results under these names.
     name = "end-to-end" if options.backend == "triton" else "end-to-end-openai"
-    keep_if_quiet(f"{name}-curve" if options.curve else name, results)
+    keep_if_quiet(f"{name}-curve" if options.curve else name, results, busy)
 
 
 if __name__ == "__main__":

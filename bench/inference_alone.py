@@ -16,7 +16,7 @@ import time
 from asyncio.subprocess import DEVNULL
 from typing import Any, Final
 
-from kept import keep_if_quiet
+from kept import keep_if_quiet, wait_for_quiet
 from machine import tree_cpu_seconds
 from requests_for import inference_request
 from rich.console import Console
@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--backends", default="openai,triton")
     parser.add_argument("--paces", default=",".join(LOADS))
     options = parser.parse_args()
+    busy = wait_for_quiet()
     paces = options.paces.split(",")
     results: dict[str, Any] = {}
     for backend in options.backends.split(","):
@@ -145,7 +146,7 @@ def main() -> None:
         else:
             results[backend] = one_backend(None, options.turns, paces)
     show(results)
-    keep_if_quiet("inference-alone", results)
+    keep_if_quiet("inference-alone", results, busy)
 
 
 def show(results: dict[str, Any]) -> None:

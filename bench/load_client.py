@@ -16,13 +16,12 @@ import re
 import time
 from collections.abc import Iterable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import httptools
 import uvloop
-from machine import tree_cpu_seconds, tree_rss_bytes
+from machine import busy_seconds, tree_cpu_seconds, tree_rss_bytes
 from record import Recorder, Stream
 from words import new_tag, question
 
@@ -174,13 +173,6 @@ class TritonLoop:
                     if piece.text:
                         recorder.text(stream, piece.text.encode(), time.perf_counter())
             recorder.ended(stream)
-
-
-def busy_seconds() -> float:
-    """Of all cores since the machine started, without waiting for disks."""
-    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
-    ticks = [int(field) for field in fields]
-    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:

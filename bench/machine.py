@@ -10,12 +10,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 RESULTS: Final = Path(__file__).parent / "results"
-# Above this the machine was busy before the benchmark began, and its figures say less.
-QUIET_LOAD_MAX: Final = 1.5
-
-# Read when the benchmark begins, which is when it imports this.
-LOAD_BEFORE: Final = os.getloadavg()[0]
-
 T = TypeVar("T")
 
 
@@ -27,7 +21,6 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "load_average_before": round(LOAD_BEFORE, 2),
         "packages": {name: version(name) for name in ("aiokafka", "uvicorn", "uvloop", "pydantic", "tritonclient")},
     }
 
@@ -56,6 +49,13 @@ def tree_rss_bytes(pid: int) -> int:
     """Memory that a process and all below it hold; pages that they share count for each."""
     pages = _of_tree(pid, lambda one: int(Path(f"/proc/{one}/statm").read_text().split()[1]))
     return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def busy_seconds() -> float:
+    """CPU time of all processes and the kernel since the machine started; waiting for disks is none."""
+    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
+    ticks = [int(field) for field in fields]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def _of_tree(pid: int, read: Callable[[int], T]) -> Iterator[T]:

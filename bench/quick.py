@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from end_to_end import DIRECT, OURS, load_name, measure, show, sides
-from machine import LOAD_BEFORE, QUIET_LOAD_MAX, RESULTS, describe_machine
+from kept import BUSY_CORES_MAX, busy_cores
+from machine import RESULTS, describe_machine
 from rich.console import Console
 from rich.table import Table
 from sides import Load
@@ -60,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
+    busy = busy_cores()
     loads = [Load(streams, seconds=options.seconds) for streams in STREAMS]
     with sides("openai", ()) as found:
         results = measure(found, loads, 1)
@@ -69,8 +71,8 @@ def main() -> None:
     source = f"{kept.name} ({before['machine'].get('cpu')})" if kept else "nothing: no result is kept yet"
     show_ratios(results, before["results"], source)
     notes = []
-    if LOAD_BEFORE > QUIET_LOAD_MAX:
-        notes.append(f"the machine was busy before the start (load average {LOAD_BEFORE:.1f})")
+    if busy > BUSY_CORES_MAX:
+        notes.append(f"{busy:.1f} cores were busy before the start")
     if kept and any(before["machine"].get(part) != describe_machine()[part] for part in ("cpu", "cores")):
         notes.append("the last result is of another machine")
     for load in loads:

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
-from kept import keep_if_quiet
+from kept import keep_if_quiet, wait_for_quiet
 from record import percentile
 from rich.console import Console
 from rich.table import Table
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--busy", default="0,50,300", help="paced streams beside the one that resumes")
     parser.add_argument("--resumes", type=int, default=40)
     options = parser.parse_args()
+    busy = wait_for_quiet()
     loads = [int(text) for text in options.busy.split(",")]
     with fake_upstream() as (url, _), bench_stack(url, changed=ONE_PARTITION) as stack:
         side = Side("turnstream", stack.endpoints.base_url or "", stack.endpoints.key or "", MODEL)
@@ -149,7 +150,7 @@ def main() -> None:
         again = f"{row['asked_again_p50_ms']} ms"
         table.add_row(streams, f"{row['p50_ms']} ms", f"{row['p99_ms']} ms", str(row["wrong"]), again)
     Console(width=120).print(table)
-    keep_if_quiet("resume", results)
+    keep_if_quiet("resume", results, busy)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class Pooled:
             "ttft_p99_ms": round(percentile(self.first_ms, 0.99), 1),
             "gap_p99_ms": gap_ms(self.gaps, 0.99),
             "tokens_per_s": round(self.tokens / self.seconds) if self.seconds else 0,
-            "cpu_us_per_token": {name: round(1e6 * spent / tokens, 1) for name, spent in self.cpu_s.items()},
+            "cpu_us_per_token": {name: round(1e6 * spent / tokens, 2) for name, spent in self.cpu_s.items()},
             "rss_mb": {name: round(size / 1e6) for name, size in self.rss_bytes.items()},
             "other_cores": self.other_cores,
         }

@@ -17,7 +17,7 @@ from asyncio.subprocess import DEVNULL
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from kept import keep_if_quiet
+from kept import keep_if_quiet, wait_for_quiet
 from machine import tree_cpu_seconds
 from requests_for import ACCOUNT, MODEL, new_turn, user_message
 from rich.console import Console
@@ -176,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=5_000)
     options = parser.parse_args()
+    busy = wait_for_quiet()
     with bench_stack(servers=STORES, processes=()) as stack:
         os.environ.update(stack.environment())
         servers = {name: pid for name, pid in pids(stack).items() if name in STORES}
@@ -195,7 +196,7 @@ def main() -> None:
         f"{results['reading_alone_us_per_token']} us",
     )
     Console(width=130).print(table)
-    keep_if_quiet("sink-alone", results)
+    keep_if_quiet("sink-alone", results, busy)
 
 
 if __name__ == "__main__":

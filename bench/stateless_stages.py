@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import cpu_seconds, keep
+from kept import keep_if_quiet, wait_for_quiet
+from machine import cpu_seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -112,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=30_000)
     options = parser.parse_args()
+    busy = wait_for_quiet()
     os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
     os.environ.setdefault("TURNSTREAM_STACK__FAST_START", "false")
     shared = StackSettings()
@@ -128,7 +130,7 @@ def main() -> None:
         f"{results['cpu_us_per_turn']} us",
     )
     Console().print(table)
-    print(f"kept in {keep('stateless-stages', 'python bench/stateless_stages.py', results)}")
+    keep_if_quiet("stateless-stages", results, busy)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_json_names_formula_inputs_and_source() -> None:
     )  # fmt: skip
     edge = next(figure for figure in document["figures"] if figure["name"] == "edge_token")
     assert edge["basis"] == "measured"
-    assert "end-to-end.json" in edge["source"]
+    assert "end-to-end" in edge["source"]
     assert document["simulation"] is None
 
 
