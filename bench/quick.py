@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from end_to_end import DIRECT, OURS, load_name, measure, show, sides
-from kept import BUSY_CORES_MAX, busy_cores
+from kept import busy_with
 from machine import RESULTS, describe_machine
 from rich.console import Console
 from rich.table import Table
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
-    busy = busy_cores()
+    busy = busy_with()
     loads = [Load(streams, seconds=options.seconds) for streams in STREAMS]
     with sides("openai", ()) as found:
         results = measure(found, loads, 1)
@@ -71,8 +71,8 @@ def main() -> None:
     source = f"{kept.name} ({before['machine'].get('cpu')})" if kept else "nothing: no result is kept yet"
     show_ratios(results, before["results"], source)
     notes = []
-    if busy > BUSY_CORES_MAX:
-        notes.append(f"{busy:.1f} cores were busy before the start")
+    if busy is not None:
+        notes.append(busy)
     if kept and any(before["machine"].get(part) != describe_machine()[part] for part in ("cpu", "cores")):
         notes.append("the last result is of another machine")
     for load in loads:
