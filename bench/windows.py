@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 import time
+from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ READ = (USAGE_EVENTS, MODERATION_DECISIONS, ABUSE_EVIDENCE)
 PARTITIONS = 16
 BATCH_RECORDS = 500
 POLL_S = 0.1
-SECONDS_MAX = 600
+SECONDS_MAX = 120
 WARM_USERS = 200
 BLOCKED_EVERY = 50
 # Event time, whatever the pace of the benchmark: so many bills a second.
@@ -126,10 +127,10 @@ async def measure(settings: Settings, case: Case) -> dict[str, Any]:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "turnstream", "run", "windows")
         try:
             async with asyncio.timeout(SECONDS_MAX):
-                await settled(admin, reader)
+                await settled(admin, reader, process)
                 started, cpu_s = time.perf_counter(), cpu_seconds(process.pid)
                 await write(producer, case)
-                await settled(admin, reader)
+                await settled(admin, reader, process)
             seconds, cpu_s = time.perf_counter() - started, cpu_seconds(process.pid) - cpu_s
         finally:
             with suppress(ProcessLookupError):
@@ -149,7 +150,7 @@ async def measure(settings: Settings, case: Case) -> dict[str, Any]:
     }
 
 
-async def settled(admin: AIOKafkaAdminClient, reader: KafkaLogReader) -> None:
+async def settled(admin: AIOKafkaAdminClient, reader: KafkaLogReader, worker: Process) -> None:
     """Return when the group has committed everything that it reads."""
     partitions = [TopicPartition(topic.name, number) for topic in READ for number in range(PARTITIONS)]
     while True:
@@ -159,6 +160,8 @@ async def settled(admin: AIOKafkaAdminClient, reader: KafkaLogReader) -> None:
         committed = {TopicPartition(*one): max(0, offset.offset) for one, offset in offsets.items()}
         if all(committed.get(one, 0) >= end for one, end in (await reader.end_offsets(partitions)).items()):
             return
+        if worker.returncode is not None:
+            raise SystemExit("the worker ended")
         await asyncio.sleep(POLL_S)
 
 

@@ -40,8 +40,8 @@ class WindowsSettings(BaseModel):
     )
     changelog_hours_max: int = Field(default=48, ge=1, description="Retention of the table's changelog.")
     changelog_replication: int = Field(default=1, ge=1)
-    commit_interval_s: float = Field(default=0.5, gt=0, description="A short one keeps redeliveries few.")
-    batch_records_max: int = Field(default=1_000, ge=1, description="Records that are counted together.")
+    commit_interval_s: float = Field(default=1.0, gt=0, description="A short one keeps redeliveries few.")
+    batch_records_max: int = Field(default=500, ge=1, description="Records that are counted together.")
     batch_seconds_max: float = Field(
         default=0.2, ge=0, description="How long records wait for others to be counted with; signals are later by that."
     )
@@ -109,8 +109,9 @@ def count_all(windows: Windows, events: Iterable[UsageRecorded], settings: Windo
         changed[minute_key], changed[hour_key] = minute, hour
     if last is None:
         return Counted(windows, (), tuple(late))
-    oldest = _oldest(newest, settings)
-    kept = {key: window for key, window in {**windows, **changed}.items() if _end(key) > oldest}
+    oldest, kept = _oldest(newest, settings), {**windows, **changed}
+    for key in [key for key in kept if _end(key) <= oldest]:
+        del kept[key]
     return Counted(kept, tuple(_rollup(last, *changed_one) for changed_one in changed.items()), tuple(late))
 
 
@@ -121,7 +122,7 @@ def window_start(event: UsageRecorded) -> int:
 
 def newest_start(windows: Windows) -> int:
     """Start of the newest minute; 0 without any."""
-    return max((int(key) for key in windows if not key.startswith(_HOUR_PREFIX)), default=0)
+    return max((int(key) for key in windows if key[0] != _HOUR_PREFIX), default=0)
 
 
 def table_key(event: UsageRecorded) -> str:
@@ -136,6 +137,9 @@ def rollup_key(rollup: UsageRolledUp) -> str:
 
 def joined(*parts: str) -> str:
     """One key of several parts, escaped, so that no two different users can have one key."""
+    key = "|".join(parts)
+    if "%" not in key and key.count("|") == len(parts) - 1:
+        return key
     return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
 
 
@@ -144,9 +148,7 @@ def _oldest(newest: int, settings: WindowsSettings) -> int:
 
 
 def _end(key: str) -> int:
-    if key.startswith(_HOUR_PREFIX):
-        return int(key.removeprefix(_HOUR_PREFIX)) + HOUR_MS
-    return int(key) + WINDOW_MS
+    return int(key[1:]) + HOUR_MS if key[0] == _HOUR_PREFIX else int(key) + WINDOW_MS
 
 
 def _empty() -> Window:
@@ -165,7 +167,7 @@ def _added(window: Window, event: UsageRecorded) -> Window:
 
 
 def _rollup(event: UsageRecorded, key: str, window: Window) -> UsageRolledUp:
-    kind: Literal["minute", "hour"] = "hour" if key.startswith(_HOUR_PREFIX) else "minute"
+    kind: Literal["minute", "hour"] = "hour" if key[0] == _HOUR_PREFIX else "minute"
     start = int(key.removeprefix(_HOUR_PREFIX))
     return UsageRolledUp(
         tenant_id=event.tenant_id,

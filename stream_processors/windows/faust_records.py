@@ -37,29 +37,11 @@ def raw_topic(app: Any, name: str) -> Any:
     return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
-async def write_all(producer: Any, writes: Iterable[Write]) -> None:
-    """Write records, in this order, and wait until the broker has all of them."""
-    # The first await hands a record over, the second waits until the broker has it.
-    handed_over = [
-        await producer.send(
-            write.topic,
-            key=write.key,
-            value=write.value,
-            partition=write.partition,
-            timestamp=None,
-            headers=list(write.marks),
-        )
-        for write in writes
-    ]
-    for acknowledged in handed_over:
-        await acknowledged
-
-
 def live_events(records: Iterable[Any], sources: Mapping[str, Topic], buried: list[Write]) -> Iterator[Taken]:
     """The events in records of Faust's. Shadow records are left out, malformed ones go to ``buried`` instead."""
     for record in records:
         message = record.message
-        if headers.header(marks_of(message), headers.REPLAY) is not None:
+        if headers.is_replayed(marks_of(message)):
             continue
         source = sources[message.topic]
         try:
@@ -70,8 +52,7 @@ def live_events(records: Iterable[Any], sources: Mapping[str, Topic], buried: li
 
 def marks_of(message: Any) -> headers.Headers:
     """The headers of a message of Faust's."""
-    found = message.headers or ()
-    return tuple(found.items() if isinstance(found, dict) else found)
+    return tuple(message.headers or ())
 
 
 def trace_of(message: Any) -> str | None:

@@ -4,11 +4,12 @@ Faust's own way, a record for each change whose arrival nobody awaits, needs the
 partition, and costs more than counting does. Restoring is Faust's, and the changelog's format too.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import faust
-from faust.serializers import codecs
+from pydantic_core import to_json
 
 from stream_processors.windows.faust_records import Write
 
@@ -40,5 +41,6 @@ class BatchTable(faust.Table):  # type: ignore[misc]
         changes, self._changes = self._changes, {}
         topic = self.changelog_topic.get_topic_name()
         for (partition, key), value in changes.items():
-            written = None if value is None else codecs.dumps(self.value_serializer, value)
-            yield Write(topic, codecs.dumps(self.key_serializer, key), written, (), partition)
+            # The same JSON as Faust's, which takes four times as long to write a value.
+            written = None if value is None else to_json(value)
+            yield Write(topic, json.dumps(key).encode(), written, (), partition)

@@ -12,8 +12,8 @@ from schemas.errors import Fatal, Retryable
 from schemas.ports import Metrics
 from schemas.topics import ABUSE_EVIDENCE, ABUSE_SIGNALS, MODERATION_DECISIONS, USAGE_EVENTS, USAGE_ROLLUPS
 from stream_processors.windows.core import WindowsSettings
-from stream_processors.windows.faust_app import make_app
-from stream_processors.windows.kafka_partitions import partition_counts
+from stream_processors.windows.faust_app import changelogs, make_app
+from stream_processors.windows.kafka_partitions import create_changelogs, partition_counts
 
 _TOPICS: Final = (
     USAGE_EVENTS.name,
@@ -42,6 +42,8 @@ async def run(
     if counts[ABUSE_EVIDENCE.name] != counts[USAGE_EVENTS.name]:
         # A user's evidence and usage must meet in one partition of the table.
         raise Fatal(f"{ABUSE_EVIDENCE.name} and {USAGE_EVENTS.name} must have equally many partitions")
+    names, like = changelogs(settings, counts[USAGE_EVENTS.name])
+    await create_changelogs(settings.bootstrap_servers, names, like, settings.start_seconds_max)
     with TemporaryDirectory(prefix="turnstream-windows-") as data_dir:
         app = make_app(settings, counts[USAGE_EVENTS.name], Path(data_dir), metrics)
         try:
