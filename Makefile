@@ -25,7 +25,7 @@ demo: $(INSTALLED) ## Start, chat with the OpenAI SDK, show history and trace, s
 	@$(BIN)/turnstream demo
 
 test: lint ## All checks and all tests, on the real servers
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(INSTALLED) ## Formatting, lint, types, import directions, generated documents
 	$(BIN)/ruff format --check .

@@ -1,13 +1,13 @@
 """What holds for every test."""
 
 import os
-from pathlib import Path
-from typing import Final
+from pathlib import PurePosixPath
+from typing import Any, Final
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
-_TESTS: Final = Path(__file__).parent
 # They start what they need themselves, and nobody else's.
 _APART: Final = frozenset({"test_demo.py", "test_faults_short.py"})
 
@@ -18,18 +18,29 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep on one worker what shares servers: the end-to-end tests are one lane, beside them goes all the rest."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_lane(item.path.relative_to(_TESTS))))
+    """With workers, let the longest lane begin first: it mostly waits."""
     if hasattr(config, "workerinput"):
-        # The longest lane, which mostly waits, has to begin first.
-        items.sort(key=lambda item: _lane(item.path.relative_to(_TESTS)) != "e2e")
+        items.sort(key=lambda item: _lane(item.nodeid) != "e2e")
 
 
-def _lane(test: Path) -> str:
-    if test.parts[0] == "e2e" and test.name not in _APART:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Keep on one worker what shares servers: the end-to-end tests are one lane, beside them goes all the rest."""
+    return Lanes(config, log)
+
+
+class Lanes(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+    """A lane is given to a worker as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _lane(nodeid)
+
+
+def _lane(nodeid: str) -> str:
+    test = PurePosixPath(nodeid.partition("::")[0])
+    _, kind, *rest = test.parts
+    if kind == "e2e" and test.name not in _APART:
         return "e2e"
     # A folder with servers of its own starts them once.
-    return "/".join(test.parts[:2]) if test.parts[0] in ("contract", "integration") else str(test)
+    return f"{kind}/{rest[0]}" if kind in ("contract", "integration") else str(test)
