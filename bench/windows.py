@@ -24,7 +24,8 @@ from typing import Any
 
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from machine import cpu_seconds, keep
+from kept import keep_if_quiet, wait_for_quiet
+from machine import cpu_seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -198,8 +199,8 @@ def main() -> None:
     parser.add_argument("--bills", type=int, default=20_000)
     parser.add_argument("--rate", type=int, default=240)
     parser.add_argument("--only", default="", help="a part of the names of the cases to run")
-    parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
+    busy = wait_for_quiet()
     bills = options.bills
     cases = [
         Case("backlog-many", users=5_000, bills=bills, rate=None),
@@ -219,8 +220,7 @@ def main() -> None:
             asyncio.run(create_topics(bench.kafka, plan_topics(PARTITIONS, bench.topics.partitions_tokens, 1)))
             results = [asyncio.run(measure(bench, case)) for case in cases if options.only in case.name]
     show(results)
-    if options.keep:
-        print(f"kept in {keep('windows', 'python bench/windows.py', results)}")
+    keep_if_quiet("windows", results, busy)
 
 
 if __name__ == "__main__":
