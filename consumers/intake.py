@@ -30,6 +30,7 @@ class Intake:
         self._kept: list[Record] = []
         self._paused_all = False
         self._commit_asked_s = work.environment.monotonic_s()
+        self._uncommitted_since_s: float | None = None
         # Partitions that were lost since the last batch was handed out.
         self._lost: frozenset[TopicPartition] = frozenset()
         work.consumer.on_revoked(self._forget)
@@ -82,17 +83,32 @@ class Intake:
         return True
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
-        """Whether the positions of held partitions were committed; after a rebalance they may not be."""
+        """Whether the positions of held partitions were committed; after a rebalance they may not be.
+
+        Raises Fatal when that fails for ``uncommitted_seconds_max``: the group may have given the partitions to another
+        long ago, and only a fresh member learns it.
+        """
         held = self._consumer.assignment()
         ours = {partition: position for partition, position in positions.items() if partition in held}
         if not ours:
+            self._uncommitted_since_s = None
             return False
         try:
             await self._consumer.commit(ours)
         except Retryable as error:
             log.warning("commit_failed", stage=self._work.stage, partitions=len(ours), error=explain(error))
+            self._note_uncommitted(error)
             return False
+        self._uncommitted_since_s = None
         return True
+
+    def _note_uncommitted(self, error: Retryable) -> None:
+        now_s = self._work.environment.monotonic_s()
+        if self._uncommitted_since_s is None:
+            self._uncommitted_since_s = now_s
+        seconds = now_s - self._uncommitted_since_s
+        if seconds >= self._settings.uncommitted_seconds_max:
+            raise Fatal(f"{self._work.stage}: nothing could be committed for {seconds:.0f} s") from error
 
     async def bury(self, record: Record, cause: Exception) -> None:
         """Write the dead letter of ``record`` and end its turn. Raises Retryable while the log does not take them."""

@@ -25,6 +25,9 @@ class LoopSettings(BaseModel):
     commit_interval_s: float = Field(
         default=0.2, gt=0, description="Between two commits; a crash repeats at most what came since."
     )
+    uncommitted_seconds_max: float = Field(
+        default=30.0, gt=0, description="A member that could commit nothing for so long gives its process up."
+    )
     retry: RetryPolicy = Field(
         default=RetryPolicy(), description="Of a batch whose dependency is down; afterwards the process stops."
     )

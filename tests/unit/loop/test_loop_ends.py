@@ -1,14 +1,14 @@
 """A loop ends by its stop, by an error, or with its task; never for itself alone and in silence."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from consumers.loop import run_batches, run_keyed, run_sink
-from schemas.errors import Fatal
-from schemas.ports import Outcome, Received, Record
+from schemas.errors import Fatal, Retryable
+from schemas.ports import Outcome, Received, Record, TopicPartition
 from tests.unit.loop.conftest import Bench
 from tests.unit.loop.test_sinks import Sink
 
@@ -68,3 +68,17 @@ async def test_a_cancelled_task_takes_its_loop_along(bench: Bench, run: Run, mon
     await asyncio.wait([task])
     assert task.cancelled()
     assert ended.is_set()
+
+
+async def test_a_member_that_cannot_commit_for_too_long_ends_its_process(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It may work on what the group has given to another long ago, and would do so for ever.
+    async def refuse(_positions: Mapping[TopicPartition, int]) -> None:
+        raise Retryable("the group does not know this member")
+
+    monkeypatch.setattr(bench.consumer, "commit", refuse)
+    bench.put("key")
+    work = bench.batch_work(no_outcomes, commit_interval_s=0.001, uncommitted_seconds_max=0.02)
+    with pytest.raises(Fatal, match="test: nothing could be committed"):
+        await run_batches(work, bench.stop)
