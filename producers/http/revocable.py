@@ -21,7 +21,8 @@ class RevocableResponses:
     """ASGI middleware.
 
     To the application the loss looks as if the client had left, so that what becomes of its turn is decided in one
-    place. The client gets an error frame, or a 401 where no head was sent.
+    place. The client gets an error frame, or a 401 where no head was sent. An answer that the application did not wait
+    for passes: who logs out loses the access by the very request, and hears that it was done.
     """
 
     def __init__(self, app: ASGIApp, callers: Callers, access: OpenAccess) -> None:
@@ -51,6 +52,7 @@ class _Response:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._told = False
         self._streams = False
         self._begun = False
         self._over = False
@@ -58,7 +60,7 @@ class _Response:
     async def receive(self) -> Message:
         """The next message of the client, or its leave when the access was lost."""
         if self._watch.lost is not None:
-            return dict(_DISCONNECT)
+            return self._tell()
         cut = asyncio.timeout(None)
         try:
             async with cut:
@@ -67,19 +69,24 @@ class _Response:
         except TimeoutError:
             if not cut.expired():
                 raise
-            return dict(_DISCONNECT)
+            return self._tell()
         finally:
             self._watch.on_lost = None
 
+    def _tell(self) -> Message:
+        self._told = True
+        return dict(_DISCONNECT)
+
     async def send(self, message: Message) -> None:
         """Pass on what the application writes, as long as it may be read."""
-        if self._watch.lost is not None and (self._streams or not self._begun):
+        if message["type"] == "http.response.start":
+            content_type = Headers(raw=list(message.get("headers", ()))).get("content-type", "")
+            self._streams = content_type.startswith(_EVENT_STREAM)
+        if self._watch.lost is not None and (self._streams or (self._told and not self._begun)):
             await self.end()
         if self._over:
             return
-        if message["type"] == "http.response.start":
-            content_type = Headers(raw=list(message.get("headers", ()))).get("content-type", "")
-            self._begun, self._streams = True, content_type.startswith(_EVENT_STREAM)
+        self._begun = True
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._over = True
         await self._send(message)
