@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from schemas.errors import Fatal, Retryable
+from schemas.at_once import at_once
 from schemas.ports import Cql
 
 T = TypeVar("T")
@@ -13,8 +13,7 @@ T = TypeVar("T")
 async def gather_bounded(calls: Sequence[Callable[[], Awaitable[T]]], in_flight_max: int) -> Sequence[T]:
     """The results of ``calls``, in order; at most ``in_flight_max`` run at a time.
 
-    When one of them raises, the others are cancelled. Raises Retryable, or the first of whatever else was raised:
-    Fatal must not hide in a group, nor behind a Retryable.
+    When one of them raises, the others are cancelled. Raises as ``at_once``.
     """
     slots = asyncio.Semaphore(in_flight_max)
 
@@ -22,24 +21,7 @@ async def gather_bounded(calls: Sequence[Callable[[], Awaitable[T]]], in_flight_
         async with slots:
             return await call()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run(call)) for call in calls]
-            if tasks:
-                # Waited for inside: a failure while the group waits at its end would be counted as a cancellation of
-                # this task for good (Python before 3.13), and a later timeout of it would end as one.
-                await asyncio.wait(tasks)
-    except ExceptionGroup as failures:
-        raise _one_of(failures, len(calls)) from failures
-    return [task.result() for task in tasks]
-
-
-def _one_of(failures: ExceptionGroup[Exception], calls: int) -> Exception:
-    _, others = failures.split(Retryable)
-    if others is not None:
-        fatal = others.subgroup(Fatal)
-        return (fatal or others).exceptions[0]
-    return Retryable(f"one of {calls} calls of the batch failed: {failures.exceptions[0]}")
+    return await at_once(run(call) for call in calls)
 
 
 async def execute_each(

@@ -1,11 +1,10 @@
 """The sink's rows in Cassandra: one upsert each, with the timestamp that the row carries."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow
-from schemas.errors import Retryable
+from schemas.at_once import at_once
 from schemas.messages import encode_tool_calls
 from schemas.ports import Cql
 
@@ -61,21 +60,7 @@ class CassandraRows:
         await self._execute_all(_turn_statements(turns, listed))
 
     async def _execute_all(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._execute(*statement)) for statement in statements]
-                if tasks:
-                    # Waited for inside: a failure while the group waits at its end would be counted as a
-                    # cancellation of this task for good (Python before 3.13).
-                    await asyncio.wait(tasks)
-        except ExceptionGroup as failures:
-            _, others = failures.split(Retryable)
-            if others is not None:
-                raise others.exceptions[0] from failures
-            raise Retryable(f"{len(failures.exceptions)} rows were not confirmed") from failures
-
-    async def _execute(self, statement: str, values: tuple[object, ...]) -> None:
-        await self._cql.execute(statement, values)
+        await at_once(self._cql.execute(*statement) for statement in statements)
 
 
 def _turn_statements(turns: Sequence[TurnRow], listed: Sequence[TurnRow]) -> list[tuple[str, tuple[object, ...]]]:

@@ -27,7 +27,8 @@ from consumers.cassandra_sink.restored import (
 from consumers.cassandra_sink.rows import Rank
 from consumers.cassandra_sink.turns import HeldTurn
 from consumers.records import live, receive_all
-from schemas.errors import Malformed, Retryable
+from schemas.at_once import at_once
+from schemas.errors import Malformed
 from schemas.ports import LogReader, Owner, Received, Record, TopicPartition
 from schemas.tokens import TokenEvent
 from schemas.topics import TOKENS
@@ -153,23 +154,12 @@ class RebuildAnswers:
             cleared = each[1]
             owner = Owner(cleared.tenant_id, cleared.user_id)
             by_conversation.setdefault((owner, cleared.conversation_id), []).append(each)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._restore_conversation(*place, turns))
-                    for place, turns in by_conversation.items()
-                ]
-                if tasks:
-                    # Inside, so that a failure does not count as a cancellation of this task (Python before 3.13).
-                    await asyncio.wait(tasks)
-        except ExceptionGroup as failures:
-            _, others = failures.split(Retryable)
-            raise (others or failures).exceptions[0] from failures
+        restored = await at_once(self._restore_conversation(*place, turns) for place, turns in by_conversation.items())
         await self._contexts.refresh((), [conversation_id for _, conversation_id in by_conversation])
         # Once all of it is done: what is given again is not counted twice.
-        for (_, conversation_id), task in zip(by_conversation, tasks, strict=True):
-            self._counts = self._counts.plus(task.result())
-            if task.result().turns:
+        for (_, conversation_id), counts in zip(by_conversation, restored, strict=True):
+            self._counts = self._counts.plus(counts)
+            if counts.turns:
                 self._conversations.add(conversation_id)
 
     async def _restore_conversation(self, owner: Owner, conversation_id: str, ended: Sequence[Ended]) -> RebuildCounts:

@@ -1,9 +1,9 @@
 """Reads from the broker what a lag report needs."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from schemas.at_once import at_once
 from schemas.ports import LogReader, TopicPartition
 from turnstream.clocks import now_ms
 from turnstream.insight.lag import Extent, GroupState, LagReport, build_lag, contract_groups, waiting_from
@@ -18,7 +18,7 @@ _LOOK_RECORDS: Final = 20
 
 
 async def read_lag(settings: Settings) -> LagReport:
-    """The lag of every group of the contract now. Raises Retryable (alone or in a group) or Fatal."""
+    """The lag of every group of the contract now. Raises Retryable or Fatal."""
     async with KafkaLogReader(settings.kafka) as reader:
         return await LagReader(settings, reader).read()
 
@@ -32,7 +32,7 @@ class LagReader:
         self._partitions: tuple[TopicPartition, ...] = ()
 
     async def read(self) -> LagReport:
-        """The lag now. Raises Retryable (alone or in a group) or Fatal."""
+        """The lag now. Raises Retryable or Fatal."""
         groups = contract_groups()
         if not self._partitions:
             self._partitions = await self._existing({topic for names in groups.values() for topic in names})
@@ -67,7 +67,5 @@ class LagReader:
             if records:
                 found[partition, offset] = records[0].timestamp_ms
 
-        async with asyncio.TaskGroup() as tasks:
-            for partition, offset in places:
-                tasks.create_task(look(partition, offset))
+        await at_once(look(*place) for place in places)
         return found

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from consumers.records import outgoing, receive
 from consumers.retry import RetryPolicy
+from schemas.at_once import at_once
 from schemas.errors import Malformed, Retryable, storage_unavailable
 from schemas.events import InferenceRequested, TurnSubmitted
 from schemas.headers import is_replayed
@@ -93,16 +94,7 @@ class ShadowTurns:
             self._done.add(turn_id)
             del self.begun[turn_id]
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                # Waited for inside: a failure while the group waits at its end would be counted as a cancellation of
-                # this task for good (Python before 3.13).
-                await asyncio.wait([group.create_task(one(received)) for received in taken])
-        except ExceptionGroup as failures:
-            retryable, others = failures.split(Retryable)
-            if retryable is None or others is not None:
-                raise
-            raise Retryable(str(retryable.exceptions[0])) from None
+        await at_once(one(received) for received in taken)
 
     def _new(self, records: Sequence[Record]) -> list[Received[Any]]:
         """Without replays, poison, and turns that have been through: what failed and is given again is taken again."""

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import ids, topics
+from schemas.at_once import at_once
 from schemas.headers import TURN, Headers
 from schemas.ports import LogReader, Record, TopicPartition
 
@@ -35,7 +37,7 @@ async def find_records(
 ) -> Found:
     """Every record of ``turn_id`` on ``partitions`` inside the window.
 
-    Raises ValueError for a malformed turn id, Retryable (alone or in an ExceptionGroup) when the log cannot be read.
+    Raises ValueError for a malformed turn id, Retryable when the log cannot be read.
     """
     wanted = relevant(partitions, turn_id)
     started_ms = ids.turn_time_ms(turn_id)
@@ -45,20 +47,17 @@ async def find_records(
     if audit := [each for each in wanted if each.topic == topics.OPERATIONS_AUDIT.name]:
         stops.update(await reader.end_offsets(audit))
     limit = asyncio.Semaphore(settings.reads_in_flight_max)
-    found: list[Record] = []
 
-    async def scan(partition: TopicPartition) -> None:
+    async def scan(partition: TopicPartition) -> list[Record]:
         stop = min(stops[partition], starts[partition] + settings.partition_records_max)
         async with limit:
             records = await reader.read_range(partition, starts[partition], stop)
-        found.extend(record for record in records if _is_of_turn(record.headers, turn_id.encode()))
+        return [record for record in records if _is_of_turn(record.headers, turn_id.encode())]
 
     busy = [partition for partition in wanted if starts[partition] < stops[partition]]
-    async with asyncio.TaskGroup() as group:
-        for partition in busy:
-            group.create_task(scan(partition))
+    found = await at_once(scan(partition) for partition in busy)
     cut_off = (each for each in busy if stops[each] - starts[each] > settings.partition_records_max)
-    return Found(tuple(found), tuple(cut_off))
+    return Found(tuple(chain.from_iterable(found)), tuple(cut_off))
 
 
 def relevant(partitions: Sequence[TopicPartition], turn_id: str) -> list[TopicPartition]:

@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from schemas.errors import Fatal, Malformed, Retryable
+from schemas.errors import Retryable
 from stream_processors.bounded_gather import gather_bounded
 
 FULL = 3
@@ -64,26 +64,3 @@ async def test_one_retryable_call_ends_them_all_as_one_retryable() -> None:
     with pytest.raises(Retryable, match="the store is away"):
         await gather_bounded([crowd.call(1), failing(Retryable("the store is away"))], 2)
     assert crowd.cancelled == 1
-
-
-@pytest.mark.parametrize("error", [Fatal("no such table"), Malformed("a mistake"), ValueError("a bug")])
-async def test_another_error_comes_as_itself_whatever_else_failed(error: Exception) -> None:
-    with pytest.raises(type(error), match=str(error)):
-        await gather_bounded([failing(Retryable("the store is away")), failing(error)], 2)
-
-
-async def test_no_calls_have_no_results() -> None:
-    assert list(await gather_bounded([], 2)) == []
-
-
-async def test_a_failure_leaves_no_cancellation_behind() -> None:
-    # Python 3.11 and 3.12 count one too many when a task of a group fails while the group waits at its end; the next
-    # timeout of the same task that expires then ends the task.
-    with pytest.raises(Retryable):
-        await gather_bounded([failing(Retryable("down")), failing(Retryable("down"))], 1)
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await asyncio.Event().wait()
