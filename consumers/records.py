@@ -1,12 +1,15 @@
 """Records to events and back, the same for every stage. Pure, and on the path of every record: keep it cheap."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from schemas import headers, serde
 from schemas.errors import Malformed
+from schemas.event import Event
 from schemas.ports import Emit, Outgoing, Received, Record, TopicPartition
 from schemas.topics import Topic
+
+EventT = TypeVar("EventT", bound=Event)
 
 
 def receive(source: Topic, record: Record) -> Received[Any]:
@@ -46,6 +49,14 @@ def to_process(records: Sequence[Record]) -> Sequence[Record]:
 def live(records: Sequence[Record]) -> Sequence[Record]:
     """Those of ``records`` that are no replay: what is marked as one changes nothing, whoever meets it."""
     return [record for record in records if not headers.is_replayed(record.headers)]
+
+
+def by_partition(batch: Iterable[Received[EventT]]) -> dict[TopicPartition, list[Received[EventT]]]:
+    """``batch`` by the partition that each record lies in; the order within one stays."""
+    parts: dict[TopicPartition, list[Received[EventT]]] = {}
+    for received in batch:
+        parts.setdefault(received.record.source, []).append(received)
+    return parts
 
 
 def next_positions(records: Sequence[Record]) -> dict[TopicPartition, int]:

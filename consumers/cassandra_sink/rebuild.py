@@ -26,11 +26,10 @@ from consumers.cassandra_sink.restored import (
 )
 from consumers.cassandra_sink.rows import Rank
 from consumers.cassandra_sink.turns import HeldTurn
-from consumers.records import live, receive_all
+from consumers.records import by_partition, live, receive_all
 from schemas.at_once import at_once
 from schemas.errors import Malformed
-from schemas.ports import LogReader, Owner, Received, Record, TopicPartition
-from schemas.tokens import TokenEvent
+from schemas.ports import LogReader, Owner, Record, TopicPartition
 from schemas.topics import TOKENS
 
 CONVERSATIONS_IN_FLIGHT_MAX: Final = 16
@@ -119,16 +118,10 @@ class RebuildAnswers:
 
     async def act(self, records: Sequence[Record]) -> None:
         """Restore what ``records``, the next of their partitions, end. Raises Retryable; may be given them again."""
-        by_partition: dict[TopicPartition, list[Received[TokenEvent]]] = {}
-        for received in receive_all(TOKENS, live(records)):
-            if not isinstance(received, Malformed):
-                by_partition.setdefault(received.record.source, []).append(received)
-        for partition, batch in by_partition.items():
+        received = [each for each in receive_all(TOKENS, live(records)) if not isinstance(each, Malformed)]
+        for partition, batch in by_partition(received).items():
             turns = self._partitions.setdefault(partition, PartitionTurns(self._settings))
-            plan = turns.plan(batch)
-            if plan.unexplained:
-                stop = batch[-1].record.offset + 1
-                plan = turns.plan(batch, await self._recovery.find(partition, plan.unexplained, stop))
+            plan = await self._recovery.plan(turns, batch)
             ended = [(turn, Rank.ENDED) for turn in (*plan.ended, *plan.replayed)]
             await self._restore(_cleared([*ended, *await self._given_up(partition, plan)]))
             turns.keep(plan, contexts_refreshed=True)

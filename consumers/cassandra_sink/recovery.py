@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from consumers.cassandra_sink.core import CassandraSinkSettings
+from consumers.cassandra_sink.core import CassandraSinkSettings, PartitionTurns, Plan
 from consumers.cassandra_sink.turns import HeldTurn, TextBounds, fold, opened_by
 from consumers.records import live, receive_all
 from schemas.errors import Malformed
@@ -28,6 +28,17 @@ class TurnRecovery:
         self._log = log
         self._settings = settings
         self._bounds = TextBounds(settings.text_bytes_max, settings.pieces_max)
+
+    async def plan(self, turns: PartitionTurns, records: Sequence[Received[TokenEvent]]) -> Plan:
+        """What ``records``, the next of the partition of ``turns``, ask for; nothing of it is unexplained.
+
+        Raises Retryable when the log cannot be read.
+        """
+        plan = turns.plan(records)
+        if not plan.unexplained:
+            return plan
+        last = records[-1].record
+        return turns.plan(records, await self.find(last.source, plan.unexplained, last.offset + 1))
 
     async def find(
         self, partition: TopicPartition, turn_ids: Sequence[str], stop: int

@@ -36,6 +36,7 @@ from consumers.cassandra_sink.rows import (
 )
 from consumers.cassandra_sink.titles import title_row
 from consumers.cassandra_sink.turns import HeldTurn
+from consumers.records import by_partition
 from schemas.errors import Retryable
 from schemas.ports import ActiveTurns, Cql, LogReader, Metrics, Outgoing, Producer, Received, TopicPartition
 from schemas.serde import encode, event_headers
@@ -113,17 +114,10 @@ class PersistAnswers:
                 turns.repaid(owed)
 
     async def _plan(self, batch: Sequence[Received[TokenEvent]]) -> list[_Work]:
-        by_partition: dict[TopicPartition, list[Received[TokenEvent]]] = {}
-        for received in batch:
-            by_partition.setdefault(received.record.source, []).append(received)
         works: list[_Work] = []
-        for partition, records in by_partition.items():
+        for partition, records in by_partition(batch).items():
             turns = self._partitions.setdefault(partition, PartitionTurns(self._settings))
-            plan = turns.plan(records)
-            if plan.unexplained:
-                stop = records[-1].record.offset + 1
-                plan = turns.plan(records, await self._recovery.find(partition, plan.unexplained, stop))
-            works.append(_Work(partition, turns, plan))
+            works.append(_Work(partition, turns, await self._recovery.plan(turns, records)))
         return works
 
     async def _write_final(self, works: Sequence[_Work]) -> None:
