@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -18,9 +17,9 @@ from turnstream.abuse import standing
 from turnstream.clocks import now_ms
 from turnstream.commands.audited import audited
 from turnstream.commands.exits import Exit, fail
+from turnstream.commands.log_reading import read_log
 from turnstream.commands.moments import moment_text
 from turnstream.commands.running_stack import require_settings
-from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.settings import Settings
 from turnstream.wiring.topics import planned_topics
@@ -32,7 +31,6 @@ _STYLES: Final = {
     AbuseLevel.SLOW: "dark_orange",
     AbuseLevel.SUSPEND: "red",
 }
-_T = TypeVar("_T")
 
 UserId = Annotated[str, typer.Argument(help="The user's id, as `abuse list` shows it.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="The tenant of the user.")]
@@ -53,7 +51,9 @@ def register(app: typer.Typer) -> None:
 def list_users(*, ended: All = False, as_json: AsJson = False) -> None:
     """List the users who stand on the ladder, the highest rungs first."""
     settings, moment_ms = require_settings(), now_ms()
-    found = _read(settings, lambda reader: standing.newest_signals(reader, _partitions(settings, ABUSE_SIGNALS.name)))
+    found = read_log(
+        settings, lambda reader: standing.newest_signals(reader, _partitions(settings, ABUSE_SIGNALS.name))
+    )
     rungs = list(AbuseLevel)
     signals = sorted(
         (
@@ -82,7 +82,7 @@ def show(user_id: UserId, tenant: Tenant = "public", *, as_json: AsJson = False)
         partitions = _partitions(settings, ABUSE_EVIDENCE.name)
         return signal, list(await standing.evidence_of(reader, partitions, (tenant, user_id), moment_ms))
 
-    found = _read(settings, find)
+    found = read_log(settings, find)
     if found is None:
         fail(f"nothing was signalled about this user of `{tenant}`; `turnstream abuse list --all`", Exit.NOT_FOUND)
     signal, evidence = found
@@ -114,17 +114,6 @@ def lift(user_id: UserId, reason: Reason, tenant: Tenant = "public") -> None:
 
 def _partitions(settings: Settings, name: str) -> int:
     return next(plan.partitions for plan in planned_topics(settings) if plan.name == name)
-
-
-def _read(settings: Settings, work: Callable[[LogReader], Awaitable[_T]]) -> _T:
-    async def run() -> _T:
-        async with KafkaLogReader(settings.kafka) as reader:
-            return await work(reader)
-
-    try:
-        return asyncio.run(run())
-    except (Retryable, Fatal) as error:
-        fail(f"the log could not be read: {error}", Exit.NOT_RUNNING)
 
 
 def _as_json(signal: AbuseSignalled, moment_ms: int) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """``turnstream audit``: what operators did."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import Annotated
@@ -12,14 +11,12 @@ from rich.text import Text
 
 from producers.audit.reading import read_actions
 from producers.replay.times import parse_time_ms
-from schemas.errors import Fatal, Retryable
 from schemas.operations import OperatorActed
 from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
+from turnstream.commands.log_reading import read_log
 from turnstream.commands.moments import moment_text
 from turnstream.commands.running_stack import require_settings
-from turnstream.log.kafka_log_reader import KafkaLogReader
-from turnstream.settings import Settings
 
 Since = Annotated[str | None, typer.Option("--since", help="The oldest: `2h`, or 2026-01-31T14:00 (UTC).")]
 ActorName = Annotated[str | None, typer.Option("--actor", help="Only what they did: `<tenant>/<user>`, `os:<login>`.")]
@@ -49,23 +46,13 @@ def list_actions(
         since_ms = 0 if since is None else parse_time_ms(since, now_ms())
     except ValueError as error:
         fail(f"--since: {error}", Exit.BAD_INPUT)
-    found = [each for each in _read(settings, since_ms) if _is_wanted(each, actor, action)]
+    actions = read_log(settings, lambda reader: read_actions(reader, since_ms))
+    found = [each for each in actions if _is_wanted(each, actor, action)]
     if as_json:
         for each in found:
             typer.echo(json.dumps(each.model_dump(mode="json", exclude_none=True)))
     else:
         Console().print(_table(found))
-
-
-def _read(settings: Settings, since_ms: int) -> Sequence[OperatorActed]:
-    async def read() -> Sequence[OperatorActed]:
-        async with KafkaLogReader(settings.kafka) as reader:
-            return await read_actions(reader, since_ms)
-
-    try:
-        return asyncio.run(read())
-    except (Retryable, Fatal) as error:
-        fail(f"the log could not be read: {error}", Exit.NOT_RUNNING)
 
 
 def _is_wanted(each: OperatorActed, actor: str | None, action: str | None) -> bool:

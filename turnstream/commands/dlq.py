@@ -1,9 +1,8 @@
 """``turnstream dlq``: dead letters, their causes, and what became of them."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -12,7 +11,6 @@ from rich.text import Text
 
 from producers.redrive.letters import Letter, parse_letter_place
 from producers.redrive.states import REVEAL, Fate, LetterState
-from schemas.errors import Fatal, Retryable
 from schemas.ports import LogReader
 from turnstream.clocks import now_ms
 from turnstream.commands.audited import audited, require_actor
@@ -29,14 +27,13 @@ from turnstream.commands.letter_options import (
     Until,
     letter_filter,
 )
+from turnstream.commands.log_reading import read_log
 from turnstream.commands.moments import moment_text
 from turnstream.commands.running_stack import require_settings
 from turnstream.dead_letters.reading import LetterFilter, find_letter, find_letters, read_fates
 from turnstream.dead_letters.views import LetterCount, LetterRow, LetterView, count_rows, row_of, view_of
-from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.settings import Settings
 
-_T = TypeVar("_T")
 _COLOURS: Final = {LetterState.OPEN: "red", LetterState.REDRIVEN: "green", LetterState.DISCARDED: "bright_black"}
 
 PlaceText = Annotated[str, typer.Argument(help="`<topic>.dlq/<partition>/<offset>`, as `dlq list` shows it.")]
@@ -110,7 +107,7 @@ def show(place: PlaceText, *, reveal: Reveal = False, reason: Reason = None, as_
         letter = await find_letter(reader, parsed)
         return None if letter is None else (letter, (await read_fates(reader, now_ms())).of(letter.origin))
 
-    found = _read(settings, find)
+    found = read_log(settings, find)
     if found is None:
         fail(f"no dead letter at {place}; `turnstream dlq list` shows them", Exit.NOT_FOUND)
     if not reveal:
@@ -136,18 +133,7 @@ def _rows(settings: Settings, wanted: LetterFilter) -> list[LetterRow]:
         fates = await read_fates(reader, now_ms())
         return [row_of(letter, fate) async for letter, fate in find_letters(reader, wanted, fates)]
 
-    return _read(settings, collect)
-
-
-def _read(settings: Settings, work: Callable[[LogReader], Awaitable[_T]]) -> _T:
-    async def run() -> _T:
-        async with KafkaLogReader(settings.kafka) as reader:
-            return await work(reader)
-
-    try:
-        return asyncio.run(run())
-    except (Retryable, Fatal) as error:
-        fail(f"the log could not be read: {error}", Exit.NOT_RUNNING)
+    return read_log(settings, collect)
 
 
 def _print_view(view: LetterView, *, as_json: bool) -> None:

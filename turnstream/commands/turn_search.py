@@ -1,17 +1,15 @@
 """Finding the records of one turn, for the commands that tell of it."""
 
-import asyncio
 from collections.abc import Container
 from typing import Final, NoReturn
 
 import typer
 
-from schemas.errors import Fatal, Retryable
 from schemas.ids import parse_turn_id
-from schemas.ports import TopicPartition
+from schemas.ports import LogReader, TopicPartition
 from turnstream.commands.exits import Exit, fail
+from turnstream.commands.log_reading import read_log
 from turnstream.commands.running_stack import require_settings
-from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_topics import describe_topics
 from turnstream.settings import Settings
 from turnstream.trace.search import Found, TraceSettings, find_records
@@ -31,15 +29,12 @@ def search_turn(turn_id: str, window_minutes: int, topics: Container[str] | None
     except ValueError as error:
         fail(f"not a turn id: {error}", Exit.BAD_INPUT)
     search = TraceSettings(window_ms=window_minutes * _MINUTE_MS)
-    found: Found | None = None
-    reason = ""
-    try:
-        found = asyncio.run(_search(require_settings(), bare_id, search, topics))
-    except* (Retryable, Fatal) as group:
-        reason = str(group.exceptions[0])
-    if found is None:
-        fail(f"the log could not be read: {reason}", Exit.NOT_RUNNING)
-    return bare_id, found
+    settings = require_settings()
+
+    async def find(reader: LogReader) -> Found:
+        return await find_records(reader, await _partitions(settings, topics), bare_id, search)
+
+    return bare_id, read_log(settings, find)
 
 
 def fail_unknown(turn_id: str) -> NoReturn:
@@ -53,12 +48,10 @@ def note_cut_off(found: Found) -> None:
         typer.echo(f"note: {partition.topic}/{partition.partition} was not read to the end of the window", err=True)
 
 
-async def _search(settings: Settings, turn_id: str, search: TraceSettings, topics: Container[str] | None) -> Found:
-    partitions = [
+async def _partitions(settings: Settings, topics: Container[str] | None) -> list[TopicPartition]:
+    return [
         TopicPartition(state.plan.name, number)
         for state in await describe_topics(settings.kafka, planned_topics(settings))
         if topics is None or state.plan.name in topics
         for number in range(state.partitions or 0)
     ]
-    async with KafkaLogReader(settings.kafka) as reader:
-        return await find_records(reader, partitions, turn_id, search)

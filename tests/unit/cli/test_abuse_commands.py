@@ -13,7 +13,7 @@ from schemas import serde
 from schemas.abuse import AbuseEvidence, AbuseLevel, AbuseSignalled
 from schemas.topics import ABUSE_EVIDENCE, ABUSE_SIGNALS
 from tests.support.memory_log import MemoryLog
-from turnstream.commands import abuse
+from turnstream.commands import abuse, log_reading
 from turnstream.commands.exits import Exit
 from turnstream.settings import Settings
 
@@ -37,7 +37,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
     async def producer(_settings: object) -> AsyncIterator[Any]:
         yield memory.producer()
 
-    monkeypatch.setattr(abuse, "KafkaLogReader", reader)
+    monkeypatch.setattr(log_reading, "KafkaLogReader", reader)
     monkeypatch.setattr(abuse, "KafkaProducer", producer)
     monkeypatch.setattr(abuse, "require_settings", lambda: SETTINGS)
     monkeypatch.setattr(abuse, "now_ms", lambda: NOW_MS)

@@ -18,8 +18,20 @@ from schemas import ids
 from schemas.accounts import AccountChanged
 from schemas.errors import Fatal, Retryable
 from schemas.topics import TopicPlan
+from tests.support.memory_log import MemoryLog
 from turnstream.chat.last_conversation import LastConversation
-from turnstream.commands import account_stores, chat, demo, keys, limits, running_stack, topics, trace, turn_search
+from turnstream.commands import (
+    account_stores,
+    chat,
+    demo,
+    keys,
+    limits,
+    log_reading,
+    running_stack,
+    topics,
+    trace,
+    turn_search,
+)
 from turnstream.commands.exits import Exit
 from turnstream.commands.running_stack import LocalRun, find_connection
 from turnstream.local_stack.errors import StackError
@@ -235,22 +247,30 @@ def test_trace_refuses_what_is_no_turn_id() -> None:
     assert_one_line(invoke("limits", "explain", "nope"), Exit.BAD_INPUT, "not a turn id")
 
 
+async def no_topics(*_arguments: object) -> list[TopicState]:
+    return []
+
+
 def test_trace_of_an_unknown_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def search(*_arguments: object) -> Found:
+    async def find(*_arguments: object) -> Found:
         return Found((), ())
 
+    monkeypatch.setattr(log_reading, "KafkaLogReader", lambda _settings: MemoryLog().reader())
+    monkeypatch.setattr(turn_search, "describe_topics", no_topics)
+    monkeypatch.setattr(turn_search, "find_records", find)
     for command in (("trace",), ("limits", "explain")):
-        monkeypatch.setattr(turn_search, "_search", search)
         assert_one_line(invoke(*command, f"chatcmpl-{TURN}"), Exit.NOT_FOUND, f"no record of turn {TURN}")
 
 
 @pytest.mark.parametrize("error", [UNREACHABLE, ExceptionGroup("scan", [UNREACHABLE, UNREACHABLE])])
 def test_trace_without_a_broker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def search(*_arguments: object) -> Found:
+    async def fails(*_arguments: object) -> Found:
         raise error
 
+    monkeypatch.setattr(log_reading, "KafkaLogReader", lambda _settings: MemoryLog().reader())
+    monkeypatch.setattr(turn_search, "describe_topics", no_topics)
+    monkeypatch.setattr(turn_search, "find_records", fails)
     for command in (("trace",), ("limits", "explain")):
-        monkeypatch.setattr(turn_search, "_search", search)
         assert_one_line(invoke(*command, TURN), Exit.NOT_RUNNING, str(UNREACHABLE))
 
 

@@ -20,7 +20,7 @@ from tests.support import turn_events as have
 from tests.support.memory_log import MemoryLog
 from tests.unit.redrive.redrive_world import RedriveWorld
 from turnstream.audit.actor import Actor
-from turnstream.commands import audit, audited, dlq, dlq_acts, letter_options
+from turnstream.commands import audit, audited, dlq, dlq_acts, letter_options, log_reading
 from turnstream.commands.exits import Exit
 from turnstream.settings import Settings
 from turnstream.wiring import audit as audit_wiring
@@ -42,8 +42,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> RedriveWorld:
     async def open_redrive(_settings: Settings, _reader: LogReader) -> AsyncIterator[RedrivePorts]:
         yield world.ports("acme/ann")
 
+    for reading in (dlq_acts, log_reading):
+        monkeypatch.setattr(reading, "KafkaLogReader", lambda _settings: world.log.reader())
     for module in (dlq, dlq_acts, audit):
-        monkeypatch.setattr(module, "KafkaLogReader", lambda _settings: world.log.reader())
         monkeypatch.setattr(module, "now_ms", lambda: world.log.now_ms)
         monkeypatch.setattr(module, "require_settings", lambda: OPERATOR)
     monkeypatch.setattr(letter_options, "now_ms", lambda: world.log.now_ms)
@@ -245,8 +246,8 @@ def test_without_a_broker_it_is_one_line(world: RedriveWorld, monkeypatch: pytes
         async def __aexit__(self, *exc_info: object) -> None: ...
 
     del world
-    for module in (dlq, dlq_acts, audit):
-        monkeypatch.setattr(module, "KafkaLogReader", Unreachable)
+    for reading in (dlq_acts, log_reading):
+        monkeypatch.setattr(reading, "KafkaLogReader", Unreachable)
     for arguments in (("dlq", "list"), ("dlq", "redrive"), ("audit", "list")):
         result = invoke(*arguments)
         assert (result.exit_code, len(result.stderr.splitlines())) == (Exit.NOT_RUNNING, 1)
