@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -16,6 +15,7 @@ from schemas.errors import Fatal, Retryable
 from schemas.shadow import ShadowBegan, run_of
 from turnstream.commands.audited import audited
 from turnstream.commands.exits import Exit, fail
+from turnstream.commands.moments import moment_text
 from turnstream.commands.replay_output import ProgressDisplay, note
 from turnstream.commands.running_stack import require_settings
 from turnstream.exception_groups import leaves
@@ -30,7 +30,6 @@ from turnstream.shadow.rendering import render
 from turnstream.wiring.replay import find_partitions
 
 DROP: Final = "replay.drop_shadow"
-_MS_PER_S: Final = 1_000
 
 RunId = Annotated[str, typer.Argument(help="The run, as `replay shadow` said it.", show_default=False)]
 ParquetFile = Annotated[Path | None, typer.Option("--parquet", help="Write every turn to this Parquet file.")]
@@ -160,9 +159,8 @@ def _drop(settings: Settings, run_id: str) -> None:
 def _line(run_id: str, run: ShadowBegan | None) -> str:
     if run is None:
         return f"{run_id}  its record is gone: retention took it, or it never began"
-    began = datetime.fromtimestamp(run.began_at_ms / _MS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     changes = ", ".join(f"{name} {value}" for name, value in run.changes.items()) or "nothing changed"
-    return f"{run_id}  {began}  {run.from_stage} to {run.until_stage}: {changes}"
+    return f"{run_id}  {moment_text(run.began_at_ms)} UTC  {run.from_stage} to {run.until_stage}: {changes}"
 
 
 def _fail(error: BaseException) -> NoReturn:

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from producers.replay import plan as planning
 from producers.replay.plan import Plan
 from producers.replay.run import Summary
+from turnstream.commands.moments import moment_text
 
-_MS_PER_S: Final = 1_000
 LINE_SECONDS: Final = 1.0
 _RANGES_SHOWN_MAX: Final = 20
 
@@ -85,7 +84,9 @@ def plan_lines(plan: Plan) -> list[str]:
     ]
     more = len(ranges) - _RANGES_SHOWN_MAX
     span = (
-        "none" if plan.first_ms is None or plan.last_ms is None else f"{_time(plan.first_ms)} to {_time(plan.last_ms)}"
+        "none"
+        if plan.first_ms is None or plan.last_ms is None
+        else f"{moment_text(plan.first_ms)} UTC to {moment_text(plan.last_ms)} UTC"
     )
     return [
         f"topic       {plan.selection.topic}",
@@ -114,7 +115,3 @@ def show_summary(summary: Summary, seconds: float, *, as_json: bool) -> None:
 def note(message: str) -> None:
     """A line beside the answer, on standard error."""
     typer.echo(message, err=True)
-
-
-def _time(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / _MS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

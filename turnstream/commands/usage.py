@@ -1,7 +1,6 @@
 """``turnstream usage``: what the usage files say."""
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final, Literal
@@ -11,12 +10,12 @@ from rich.console import Console
 
 from producers.replay.times import parse_time_ms
 from schemas.errors import Fatal, Malformed
+from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.running_stack import require_settings
 from turnstream.usage_reports import queries
 from turnstream.usage_reports.queries import CostBy, LatencyBy, TurnsBy, Within
 
-_MS_PER_S: Final = 1_000
 _TIME: Final = "2026-11-21, 2026-11-21T14:00:00Z, or 7d for seven days ago"
 
 
@@ -106,9 +105,9 @@ def sql(
 
 
 def _within(since: str | None, until: str | None) -> Within:
-    now_ms = int(time.time() * _MS_PER_S)
+    moment_ms = now_ms()
     try:
-        within = Within(*(None if each is None else parse_time_ms(each, now_ms) for each in (since, until)))
+        within = Within(*(None if each is None else parse_time_ms(each, moment_ms) for each in (since, until)))
     except ValueError as error:
         fail(str(error), Exit.BAD_INPUT)
     if within.since_ms is not None and within.until_ms is not None and within.until_ms <= within.since_ms:
