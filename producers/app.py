@@ -1,6 +1,7 @@
 """The edge's HTTP API: one FastAPI application of all routes, behind ``HttpExchanges``."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter
@@ -8,15 +9,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from producers.accounts.accounts_api import AccountsApi
-from producers.chat_completions.routes import chat_completion_routes
+from producers.chat_completions.routes import chat_completion_routes, understand
 from producers.chat_completions.stored import StoredCompletions
 from producers.conversations.core import ConversationsSettings
 from producers.conversations.ports import ConversationPorts
 from producers.conversations.routes import conversation_routes
 from producers.conversations.stage import Conversations
 from producers.documentation.routes import documentation_routes
+from producers.http.direct import DirectRoutes
 from producers.http.errors import install_error_handlers
-from producers.http.exchange import HttpExchanges
+from producers.http.exchange import TURN_ROUTE, HttpExchanges
 from producers.http.openapi import DescribedApi
 from producers.http.revocable import RevocableResponses
 from producers.http.routing import AsgiResponse
@@ -26,6 +28,7 @@ from producers.ingest.ports import IngestPorts
 from producers.ingest.stage import Ingest
 from producers.models.routes import model_routes
 from producers.moderations.routes import moderation_routes
+from producers.responses.routes import ROUTE as RESPONSES_ROUTE
 from producers.responses.routes import response_routes
 from producers.responses.stage import Responses
 from producers.usage.routes import usage_routes
@@ -59,10 +62,15 @@ def make_app(
         ports, settings, callers=callers, pepper=pepper, tokens_partitions=tokens_partitions, admission=admission
     )
     conversations = Conversations(ingest, ports, stores, settings=conversation_settings, bodies=settings)
+    responses = Responses(ingest, ports)
+    turns: dict[str, ASGIApp] = {
+        TURN_ROUTE: partial(ingest.take_turn, understand),
+        RESPONSES_ROUTE: partial(ingest.take_turn, responses.understand),
+    }
     app = _application(
         [
-            chat_completion_routes(ingest, StoredCompletions(ingest, ports)),
-            response_routes(ingest, Responses(ingest, ports)),
+            chat_completion_routes(turns[TURN_ROUTE], ingest, StoredCompletions(ingest, ports)),
+            response_routes(turns[RESPONSES_ROUTE], ingest, responses),
             model_routes(callers, settings.models, settings.plans),
             moderation_routes(
                 callers,
@@ -78,7 +86,7 @@ def make_app(
             _operation_routes(lambda: ready() and not admission.closed, metrics_page),
         ]
     )
-    revocable = RevocableResponses(app, callers, accounts.open_access)
+    revocable = RevocableResponses(DirectRoutes(app, turns), callers, accounts.open_access)
     return HttpExchanges(revocable, ports.metrics, ports.monotonic_s, ports.entropy)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from producers.chat_completions.answers import CancelledCompletion, ChatCompletion, DeletedCompletion, StoredMessage
 from producers.chat_completions.request import ChatRequest, parse_request, turn_request
@@ -25,10 +26,10 @@ _JSON: Final = "application/json"
 _EVENT_STREAM: Final = "text/event-stream"
 
 
-def chat_completion_routes(ingest: Ingest, stored: StoredCompletions) -> APIRouter:
-    """Completions: begun, picked up again, stopped; and those that are stored."""
+def chat_completion_routes(take_turn: ASGIApp, ingest: Ingest, stored: StoredCompletions) -> APIRouter:
+    """Completions: begun by ``take_turn``, picked up again, stopped; and those that are stored."""
     router = APIRouter(tags=["Chat Completions"])
-    _add_creation(router, ingest)
+    _add_creation(router, take_turn)
     _add_running(router, ingest)
     _add_stored(router, stored)
     _add_messages(router, stored)
@@ -40,7 +41,7 @@ async def understand(body: bytes, _account_of: AccountOf) -> TurnRequest:
     return turn_request(parse_request(body))
 
 
-def _add_creation(router: APIRouter, ingest: Ingest) -> None:
+def _add_creation(router: APIRouter, take_turn: ASGIApp) -> None:
     # The body is read by ingest within its bounds, so FastAPI must not see it; the schema is told by hand.
     @router.post(
         TURN_ROUTE,
@@ -52,7 +53,7 @@ def _add_creation(router: APIRouter, ingest: Ingest) -> None:
         },
     )
     async def create_completion() -> Response:
-        return AsgiResponse(partial(ingest.take_turn, understand))
+        return AsgiResponse(take_turn)
 
 
 def _add_running(router: APIRouter, ingest: Ingest) -> None:

@@ -16,6 +16,8 @@ KEY_CHARS: Final = 59
 
 _KEY_ID_BYTES: Final = 10
 _CHECKSUM_CHARS: Final = 6
+# Base 32 takes five bytes for eight characters.
+_CHECKSUM_BYTES: Final = 5
 _SHAPE: Final = re.compile(r"ts-([a-z2-7]{16})-([a-z2-7]{32})-([a-z2-7]{6})")
 _SCHEME: Final = "bearer"
 
@@ -59,7 +61,7 @@ def bearer_token(authorization: str) -> str | None:
 
 def key_hash(key: ApiKey, pepper: bytes) -> str:
     """What stands for the key on the log and in stores: HMAC-SHA-256 under the server's pepper, in hex."""
-    return hmac.new(pepper, key.text.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, key.text.encode(), "sha256").hex()
 
 
 def _base32(raw: bytes) -> str:
@@ -67,4 +69,4 @@ def _base32(raw: bytes) -> str:
 
 
 def _checksum(signed: str) -> str:
-    return _base32(hashlib.sha256(signed.encode()).digest())[:_CHECKSUM_CHARS]
+    return _base32(hashlib.sha256(signed.encode()).digest()[:_CHECKSUM_BYTES])[:_CHECKSUM_CHARS]

@@ -23,6 +23,7 @@ from schemas.errors import (
     unavailable,
 )
 
+FORESEEN: Final = (RequestRefused, RecordTooLarge, Retryable)
 _METHOD_NOT_ALLOWED: Final = 405
 _LOG: Final = structlog.get_logger(__name__)
 _OUTCOME_UNKNOWN_RETRY_S: Final = 2
@@ -57,33 +58,38 @@ def body_too_large() -> Refusal:
     return invalid_request("The request body is too large.", code="request_too_large", status=413)
 
 
+def failure_response(error: Exception) -> Response:
+    """What a request is answered that ``error`` ended; whatever is none of ``FORESEEN`` is a bug."""
+    name = type(error).__name__
+    match error:
+        case RequestRefused():
+            return error_response(error.refusal)
+        case OutcomeUnknown():
+            _LOG.warning("append_outcome_unknown", error=name)
+            return error_response(outcome_unknown())
+        case RecordTooLarge():
+            return error_response(body_too_large())
+        case Retryable():
+            _LOG.warning("dependency_unavailable", error=name)
+            return error_response(
+                unavailable("A dependency does not answer. Retry shortly.", code="dependency_unavailable")
+            )
+        case _:
+            _LOG.error("request_failed", error=name)
+            return error_response(server_error("The server failed to answer this request."))
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Make ``app`` answer every exception in OpenAI's shape."""
-    app.exception_handler(RequestRefused)(_refused)
-    app.exception_handler(OutcomeUnknown)(_unknown)
-    app.exception_handler(RecordTooLarge)(_too_large)
-    app.exception_handler(Retryable)(_dependency_down)
+    for foreseen in FORESEEN:
+        app.exception_handler(foreseen)(_failed)
     app.exception_handler(RequestValidationError)(_bad_query)
     app.exception_handler(HTTPException)(_no_route)
-    app.exception_handler(Exception)(_bug)
+    app.exception_handler(Exception)(_failed)
 
 
-async def _refused(_request: Request, error: RequestRefused) -> Response:
-    return error_response(error.refusal)
-
-
-async def _unknown(_request: Request, error: OutcomeUnknown) -> Response:
-    _LOG.warning("append_outcome_unknown", error=type(error).__name__)
-    return error_response(outcome_unknown())
-
-
-async def _too_large(_request: Request, _error: RecordTooLarge) -> Response:
-    return error_response(body_too_large())
-
-
-async def _dependency_down(_request: Request, error: Retryable) -> Response:
-    _LOG.warning("dependency_unavailable", error=type(error).__name__)
-    return error_response(unavailable("A dependency does not answer. Retry shortly.", code="dependency_unavailable"))
+async def _failed(_request: Request, error: Exception) -> Response:
+    return failure_response(error)
 
 
 async def _bad_query(_request: Request, error: RequestValidationError) -> Response:
@@ -114,8 +120,3 @@ def _methods(request: Request) -> list[str]:
     return sorted(
         {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()}
     )
-
-
-async def _bug(_request: Request, error: Exception) -> Response:
-    _LOG.error("request_failed", error=type(error).__name__)
-    return error_response(server_error("The server failed to answer this request."))

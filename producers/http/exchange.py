@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.errors import error_response
+from schemas.accounts import Credential
 from schemas.errors import invalid_request
 from schemas.ports import Metrics
 
@@ -26,11 +27,14 @@ class Exchange:
     """One request and its response.
 
     ``request_id`` becomes the turn's public id once there is a turn; ``replayed``: another request made that turn.
+    ``credential``: the caller's, if the request brings a well-formed one; ``begun``: the head of the response is sent.
     """
 
     request_id: str
     started_s: float
     replayed: bool = False
+    credential: Credential | None = None
+    begun: bool = False
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -67,6 +71,7 @@ class HttpExchanges:
         await app(scope, receive, send_stamped)
 
     def _stamp(self, exchange: Exchange, scope: Scope, head: Message) -> None:
+        exchange.begun = True
         seconds = self._monotonic_s() - exchange.started_s
         head["headers"] = [
             *head.get("headers", ()),

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.callers import Callers
 from producers.http.errors import error_response
+from producers.http.exchange import exchange_of
 from producers.http.open_access import OpenAccess, Watch
 from schemas.errors import Refusal, access_lost
 
@@ -35,6 +36,7 @@ class RevocableResponses:
         credential = None
         if scope["type"] == "http":
             credential = self._callers.credential_or_none(Headers(scope=scope))
+            exchange_of(scope).credential = credential
         if credential is None:
             await self._app(scope, receive, send)
             return
@@ -53,7 +55,7 @@ class _Response:
         self._receive = receive
         self._send = send
         self._told = False
-        self._streams = False
+        self._head: Message = {}
         self._begun = False
         self._over = False
 
@@ -73,6 +75,10 @@ class _Response:
         finally:
             self._watch.on_lost = None
 
+    def _streams(self) -> bool:
+        headers = Headers(raw=list(self._head.get("headers", ())))
+        return headers.get("content-type", "").startswith(_EVENT_STREAM)
+
     def _tell(self) -> Message:
         self._told = True
         return dict(_DISCONNECT)
@@ -80,9 +86,8 @@ class _Response:
     async def send(self, message: Message) -> None:
         """Pass on what the application writes, as long as it may be read."""
         if message["type"] == "http.response.start":
-            content_type = Headers(raw=list(message.get("headers", ()))).get("content-type", "")
-            self._streams = content_type.startswith(_EVENT_STREAM)
-        if self._watch.lost is not None and (self._streams or (self._told and not self._begun)):
+            self._head = message
+        if self._watch.lost is not None and (self._streams() or (self._told and not self._begun)):
             await self.end()
         if self._over:
             return
@@ -99,7 +104,7 @@ class _Response:
         refusal = access_lost(self._watch.lost)
         if not self._begun:
             await error_response(refusal)(self._scope, self._receive, self._send)
-        elif self._streams:
+        elif self._streams():
             frame = _error_frame(refusal, self._scope["path"])
             await self._send({"type": "http.response.body", "body": frame, "more_body": False})
 

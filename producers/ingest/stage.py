@@ -107,7 +107,8 @@ class Ingest:
 
     async def _take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        credential = self.callers.credential(headers)
+        exchange = exchange_of(scope)
+        credential = exchange.credential or self.callers.credential(headers)
         # A malformed key is told before the body is read.
         read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
         body = await self.read_body(headers, receive)
@@ -115,7 +116,6 @@ class Ingest:
         begun = await self._begin(request, Sender(credential, origin=self._origins.origin(scope)), headers)
         submission = begun.submission
         turn = submission.event.turn
-        exchange = exchange_of(scope)
         exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
         await self._ports.answerer.answer(turn, begun.reader, receive, send, submission.form)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from producers.http.pages import Page
 from producers.http.paging import LIMIT_DEFAULT, LIMIT_MAX, Order, page
@@ -21,16 +22,16 @@ _ONE: Final = ROUTE + "/{response_id}"
 _JSON: Final = "application/json"
 
 
-def response_routes(ingest: Ingest, responses: Responses) -> APIRouter:
-    """Responses: made, read, streamed again, stopped, deleted."""
+def response_routes(take_turn: ASGIApp, ingest: Ingest, responses: Responses) -> APIRouter:
+    """Responses: made by ``take_turn``, read, streamed again, stopped, deleted."""
     router = APIRouter(tags=["Responses"])
-    _add_creation(router, ingest, responses)
+    _add_creation(router, take_turn)
     _add_reading(router, ingest, responses)
     _add_ending(router, responses)
     return router
 
 
-def _add_creation(router: APIRouter, ingest: Ingest, responses: Responses) -> None:
+def _add_creation(router: APIRouter, take_turn: ASGIApp) -> None:
     @router.post(
         ROUTE,
         summary="Ask a model for a response, streamed, whole or in the background",
@@ -41,7 +42,7 @@ def _add_creation(router: APIRouter, ingest: Ingest, responses: Responses) -> No
         },
     )
     async def create_response() -> Response:
-        return AsgiResponse(partial(ingest.take_turn, responses.understand))
+        return AsgiResponse(take_turn)
 
 
 def _add_reading(router: APIRouter, ingest: Ingest, responses: Responses) -> None:

@@ -8,6 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from producers.http.accounts import Accounts
 from producers.http.callers import Callers
+from producers.http.exchange import Exchange
 from producers.http.key_uses import KeyUses
 from producers.http.open_access import OpenAccess
 from producers.http.revocable import RevocableResponses
@@ -58,7 +59,8 @@ async def answered(app: App) -> list[Message]:
         sent.append(message)
 
     callers = Callers(accounts, b"pepper", lambda _: SESSION)
-    await RevocableResponses(inner, callers, access)(dict(SCOPE), receive, send)
+    scope = {**SCOPE, "turnstream.exchange": Exchange("req_1", 0.0)}
+    await RevocableResponses(inner, callers, access)(scope, receive, send)
     return sent
 
 
