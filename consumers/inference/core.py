@@ -34,6 +34,7 @@ _FINISH_REASONS: Final = {
     "content_filter": FinishReason.CONTENT_FILTER,
     "tool_calls": FinishReason.TOOL_CALLS,
 }
+_BEAT_HALVINGS_MAX: Final = 3
 
 
 class InferenceSettings(BaseModel):
@@ -41,7 +42,6 @@ class InferenceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    turns_in_flight_max: int = Field(default=256, ge=1, description="Turns generating at once in one process.")
     fences_per_claim_max: int = Field(default=6, ge=1, description="Fences appended until one holds.")
     generations_per_turn_max: int = Field(
         default=64, ge=1, description="Requests to the backend in one run of a turn, however well it goes on between."
@@ -62,7 +62,8 @@ class InferenceSettings(BaseModel):
     backoff_ms_max: int = Field(default=2_000, ge=1, description="Longest pause after the backend failed.")
     delta_chars_max: int = Field(default=8_192, ge=1, description="Text of one delta; more is cut into several.")
     buffered_chars_max: int = Field(default=32_768, ge=1, description="Text generated ahead of the log, per turn.")
-    coalesce_ms_max: int = Field(default=40, ge=0, description="Pause between appends of a turn at full load.")
+    beat_ms_max: int = Field(default=40, ge=0, description="Between two appends of a turn in a process with many.")
+    beat_turns: int = Field(default=32, ge=1, description="So many turns at once are many; fewer have a shorter beat.")
     policy_window_chars_max: int = Field(default=256, ge=1, description="Tail of the answer that moderation judges.")
     readback_records_max: int = Field(default=5_000, ge=1, description="Records read back in one call.")
     lookback_ms_max: int = Field(
@@ -131,9 +132,16 @@ def failed(answer: Answer, turn_id: str, refusal: Refusal) -> Failed:
     return Failed(turn_id=turn_id, attempt=answer.state.attempt, owner=answer.state.owner, refusal=refusal)
 
 
-def pause_ms(in_flight: int, settings: InferenceSettings) -> float:
-    """Shortest time between two appends of one turn: nothing when idle, ``coalesce_ms_max`` at full load."""
-    return settings.coalesce_ms_max * min(1.0, in_flight / settings.turns_in_flight_max)
+def beat_ms(in_flight: int, settings: InferenceSettings) -> float:
+    """Time between two appends of one turn when ``in_flight`` turns are answered at once; 0 for at once.
+
+    ``beat_ms_max`` is halved for as long as there are fewer turns than that share of ``beat_turns``, down to nothing
+    for an eighth: a beat is then a multiple of every shorter one, and turns fall into step when their number changes.
+    """
+    for halvings in range(_BEAT_HALVINGS_MAX + 1):
+        if in_flight << halvings >= settings.beat_turns:
+            return settings.beat_ms_max / (1 << halvings)
+    return 0.0
 
 
 def with_budget(request: InferenceRequested, answer: Answer) -> InferenceRequested | None:

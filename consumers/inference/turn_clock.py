@@ -1,7 +1,11 @@
 """The time of one run of a turn: its deadline, its pauses, and what wakes it."""
 
 import asyncio
+import math
 from contextlib import suppress
+from typing import Final
+
+_REST_SHARE_MIN: Final = 0.25
 
 
 class TurnClock:
@@ -15,7 +19,6 @@ class TurnClock:
         # One alarm for all waits to the deadline: one each would be a timer for every token.
         self._alarm = self._loop.call_at(self._deadline_s, self._ring)
         self._rung = False
-        self._appended_at_s = 0.0
         self.hinted = False
 
     @property
@@ -57,16 +60,20 @@ class TurnClock:
         """Set the alarm off."""
         self._alarm.cancel()
 
-    def appended(self) -> None:
-        """An append is done."""
-        self._appended_at_s = self.now_s
+    async def rest(self, beat_ms: float) -> None:
+        """Sleep until the next beat of ``beat_ms`` that is not about to come anyway.
 
-    async def coalesce(self, pause_ms: float) -> None:
-        """Sleep until ``pause_ms`` after the last append."""
-        rest_s = self._appended_at_s + pause_ms / 1000 - self.now_s
-        if rest_s > 0:
-            await asyncio.sleep(rest_s)
+        All turns of a process have the same beats, so what they append at one leaves in one request.
+        """
+        if beat_ms > 0:
+            now_s = self.now_s
+            await asyncio.sleep(next_beat_s(now_s, beat_ms / 1000) - now_s)
 
     def _ring(self) -> None:
         self._rung = True
         self._news.set()
+
+
+def next_beat_s(now_s: float, beat_s: float) -> float:
+    """The first multiple of ``beat_s`` that is at least a quarter of it away from ``now_s``."""
+    return math.ceil(now_s / beat_s + _REST_SHARE_MIN) * beat_s

@@ -53,6 +53,8 @@ class TurnLog:
         # What was read from the log itself, up to ``_position``; ``answer`` is ahead of it by own appends.
         self._verified = Answer()
         self._position: int | None = None
+        # Just behind the last record of its own that is known to be on the log.
+        self._written_to = 0
         self._tried = 0
 
     async def claim(self) -> int:
@@ -84,7 +86,17 @@ class TurnLog:
         Fences nothing: an owner that was stopped must not take the turn back from its heir, only to be told a moment
         later that it left the group. Raises Displaced when somebody else owns the turn, Retryable.
         """
-        await self._read_to((await self._reader.end_offsets([self._source]))[self._source])
+        await self._look_to((await self._reader.end_offsets([self._source]))[self._source])
+
+    async def look_back(self) -> None:
+        """The same, but only to its own last record: whether that counts, what comes after it does not change.
+
+        Raises Displaced, Retryable.
+        """
+        await self._look_to(max(self._written_to, self._position or 0))
+
+    async def _look_to(self, stop: int) -> None:
+        await self._read_to(stop)
         if not self.answer.ended and self.answer.state.owner not in {None, self.owner}:
             raise Displaced("another owner writes this turn")
 
@@ -94,9 +106,10 @@ class TurnLog:
         Raises OutcomeUnknown, RecordTooLarge.
         """
         now = self._now_ms()
-        await self._producer.append([*(self.outgoing(event, now) for event in events), *others])
-        for event in events:
+        offsets = await self._producer.append([*(self.outgoing(event, now) for event in events), *others])
+        for event, offset in zip(events, offsets, strict=False):
             self.answer = fold(self.answer, event, now)
+            self._written_to = offset + 1
 
     def outgoing(self, event: TokenEvent, now_ms: int) -> Outgoing:
         """The record of a token event of this turn.
@@ -115,10 +128,12 @@ class TurnLog:
         self._tried = next_attempt(self.answer, self._tried)
         event = core.fence(self._turn.turn_id, self._tried, self.owner, self._route)
         try:
-            return (await self._producer.append([self.outgoing(event, self._now_ms())]))[0]
+            [offset] = await self._producer.append([self.outgoing(event, self._now_ms())])
         except OutcomeUnknown:
             # It may be there or not: the next fence is higher in either case.
             return None
+        self._written_to = offset + 1
+        return offset
 
     async def _read_to(self, stop: int) -> None:
         start = await self._start() if self._position is None else self._position

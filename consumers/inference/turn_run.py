@@ -132,8 +132,6 @@ class TurnRun:
         if self._ports.breaker.open:
             self._ports.metrics.gauge("turnstream_pool_breaker_open", 0, pool=self._request.pool)
         self._ports.breaker.succeed()
-        if not generation.ended and self._log.answer.begun:
-            await self._clock.coalesce(core.pause_ms(self._ports.in_flight(), self._settings))
         if await self._verify_if_silent():
             return
         answer = self._log.answer
@@ -154,6 +152,7 @@ class TurnRun:
             await self._finish(generation, reasons, deltas)
         else:
             await self._append(deltas)
+            await self._clock.rest(core.beat_ms(self._ports.in_flight(), self._settings))
         generation.sent(self._log.answer)
 
     async def _recover(self, generation: Generation) -> None:
@@ -269,7 +268,6 @@ class TurnRun:
                 await self._claim()
             return
         self._verified_at_ms = started
-        self._clock.appended()
 
     async def _finish(
         self, generation: Generation, reasons: tuple[FinishReason, ...], piece: tuple[TokenEvent, ...]
@@ -290,7 +288,9 @@ class TurnRun:
     async def _end(self, terminal: Terminal, piece: tuple[TokenEvent, ...] = ()) -> None:
         """The last piece and the terminal. Only the log knows whether it counts, and what is to be billed."""
         await self._append((*piece, terminal))
-        await self._look()
+        started = self._ports.now_ms()
+        await self._log.look_back()
+        self._verified_at_ms = started
 
     async def _bill(self) -> None:
         # A terminal that was found, not written here, is billed again: perhaps nobody did.

@@ -79,7 +79,7 @@ async def test_the_first_token_goes_at_once_and_the_rest_merges_behind_it() -> N
 
 async def test_a_long_piece_is_cut_into_deltas_of_bounded_size() -> None:
     world = World(backend=FakeBackend(words=("x" * 25,)))
-    world.settings = InferenceSettings(delta_chars_max=10, coalesce_ms_max=0)
+    world.settings = InferenceSettings(delta_chars_max=10, beat_ms_max=0)
     await world.stage()(receive())
     deltas = [event for event in world.log.tokens() if isinstance(event, Delta)]
     assert [len(delta.content.text) for delta in deltas] == [10, 10, 5]
@@ -88,7 +88,7 @@ async def test_a_long_piece_is_cut_into_deltas_of_bounded_size() -> None:
 
 async def test_the_backend_is_not_read_further_than_the_buffer_while_the_log_is_slow() -> None:
     world = World(backend=FakeBackend(words=("12345",) * 100))
-    world.settings = InferenceSettings(buffered_chars_max=20, coalesce_ms_max=0)
+    world.settings = InferenceSettings(buffered_chars_max=20, beat_ms_max=0)
     world.log.gate = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         turn = group.create_task(world.stage()(receive(make_request(max_tokens=100))))

@@ -73,7 +73,7 @@ async def read_nothing_back(log: TurnLog, _stop: int) -> None:
 
 
 MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    "a zombie never looks": lambda patch: patch.setattr(TurnLog, "look", nothing),
+    "an owner never looks": lambda patch: patch.setattr(TurnLog, "_look_to", nothing),
     "an unknown append is taken for a good one": lambda patch: patch.setattr(TurnLog, "append", append_and_hope),
     "the log is not read back": lambda patch: patch.setattr(TurnLog, "_read_to", read_nothing_back),
 }
