@@ -32,14 +32,14 @@ class KafkaProducer:
         self._background = Background()
         self._replacing: asyncio.Task[None] | None = None
         self._session = ProducerSession(settings)
-        self._pump: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises Retryable when the broker cannot be reached within ``start_seconds_max``."""
         with startup_failures("start the producer"):
             await self._session.start()
         await self._background.open()
-        self._pump = self._background.start(self._session.pump())
+        self._running = self._background.start(self._session.run())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -57,19 +57,22 @@ class KafkaProducer:
         """
         for record in records:
             check_size(record)
-        session: ProducerSession | None = None
+        session = self._session
+        if not session.takes(records):
+            session = await self._prepared(records)
+        return await _offsets(_place(session, records))
+
+    async def _prepared(self, records: Sequence[Outgoing]) -> ProducerSession:
         try:
             async with asyncio.timeout(self._settings.append_seconds_max):
                 session = await self._usable_session(len(records))
                 for topic in {record.topic for record in records}:
                     await session.learn_partitions(topic)
-                return await _offsets(_place(session, records))
         except TimeoutError as error:
-            if session is not None:
-                session.fail()
-            raise OutcomeUnknown("the append took too long") from error
+            raise OutcomeUnknown("the broker did not answer in time; nothing was sent") from error
         except (KafkaError, OSError) as error:
             raise OutcomeUnknown(f"the append failed: {type(error).__name__}") from error
+        return session
 
     async def _usable_session(self, records: int) -> ProducerSession:
         if not self._session.usable:
@@ -90,19 +93,19 @@ class KafkaProducer:
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("producer_not_replaced", error=type(error).__name__)
             return
-        old, old_pump = self._session, self._pump
+        old, old_running = self._session, self._running
         self._session = fresh
-        self._pump = self._background.start(fresh.pump())
+        self._running = self._background.start(fresh.run())
         log.info("producer_replaced", failed=old.failed, exhausted=old.exhausted)
-        self._background.start_bounded(_retire(old, old_pump))
+        self._background.start_bounded(_retire(old, old_running))
 
 
-async def _retire(session: ProducerSession, pump: "asyncio.Task[None] | None") -> None:
+async def _retire(session: ProducerSession, running: "asyncio.Task[None] | None") -> None:
     try:
         await session.close()
     finally:
-        if pump is not None:
-            pump.cancel()
+        if running is not None:
+            running.cancel()
 
 
 def _place(session: ProducerSession, records: Sequence[Outgoing]) -> list[Place]:
@@ -115,10 +118,8 @@ def _place(session: ProducerSession, records: Sequence[Outgoing]) -> list[Place]
 async def _offsets(places: Sequence[Place]) -> list[int]:
     offsets: list[int] = []
     for place in places:
-        future = place.batch.base_offset
-        # Shielded: the batch carries other appends too, and this one may be cancelled.
-        base = future.result() if future.done() else await asyncio.shield(future)
+        base = await place.batch.landed()
         if base is None:
-            raise OutcomeUnknown("a batch failed on its way to the broker")
+            raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
         offsets.append(base + place.nth)
     return offsets

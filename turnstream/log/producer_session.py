@@ -6,10 +6,12 @@ append of many records and many appends of one record cost about the same, witho
 
 import asyncio
 import contextlib
+import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -22,14 +24,35 @@ from turnstream.log.settings import KafkaSettings
 
 log = structlog.get_logger()
 
+_WATCHES_PER_LIMIT: Final = 20
 
-@dataclass(slots=True, eq=False)
+
 class Batch:
     """Records of one partition that leave together."""
 
-    builder: Any
-    base_offset: "asyncio.Future[int | None]"
-    records: int = 0
+    def __init__(self, builder: Any, opened_s: float) -> None:
+        self.builder: Final = builder
+        self.opened_s: Final = opened_s
+        self.records = 0
+        self.finished = False
+        self._base_offset: int | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    async def landed(self) -> int | None:
+        """The offset of its first record, once it is on the log; None when nobody knows whether it is."""
+        if not self.finished:
+            # One each: whoever waits may be cancelled, and the batch carries the records of others too.
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        return self._base_offset
+
+    def finish(self, base_offset: int | None) -> None:
+        """Tell all who wait."""
+        self.finished, self._base_offset = True, base_offset
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Place(NamedTuple):
@@ -47,6 +70,13 @@ class _Lane:
     waiting: deque[Batch] = field(default_factory=deque)
     sending: Batch | None = None
     records_total: int = 0
+
+    @property
+    def oldest_s(self) -> float:
+        """When the oldest of its batches was opened, on the loop's clock; infinite without one."""
+        waiting = self.waiting[0] if self.waiting else None
+        oldest = waiting if self.sending is None or self.sending.finished else self.sending
+        return math.inf if oldest is None else oldest.opened_s
 
 
 class ProducerSession:
@@ -100,6 +130,12 @@ class ProducerSession:
             if not started:
                 await self._kafka.stop()
 
+    def takes(self, records: Sequence[Outgoing]) -> bool:
+        """Whether ``records`` may be given to it right away."""
+        if not self.usable or self._pending + len(records) > self._settings.records_pending_max:
+            return False
+        return all(record.topic in self._partitions for record in records)
+
     async def learn_partitions(self, topic: str) -> None:
         """Find out how many partitions ``topic`` has, once. Raises KafkaError if the broker does not know it."""
         if topic not in self._partitions:
@@ -127,15 +163,11 @@ class ProducerSession:
         self._count(lane)
         return Place(batch, batch.records - 1)
 
-    async def pump(self) -> None:
-        """Send what waits, for as long as the session lives. Runs as a task of the owner."""
-        while True:
-            await self._work.wait()
-            if self._linger_s:
-                await asyncio.sleep(self._linger_s)
-            self._work.clear()
-            while self._ready:
-                await self._send(self._ready.popleft())
+    async def run(self) -> None:
+        """Send what waits, and watch over how long it takes, until cancelled. Runs as a task of the owner."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pump())
+            group.create_task(self._watch())
 
     def fail(self) -> None:
         """Give up: nothing more is sent, and whoever waits learns that the outcome is unknown."""
@@ -165,14 +197,37 @@ class ProducerSession:
         for _ in range(2):
             sender.cancel()
             await asyncio.wait((sender,), timeout=self._settings.close_seconds_max / 4)
-        for lane in self._lanes.values():
-            if lane.sending is not None:
-                self._finish(lane.sending, None)
+        self._give_up_waiting()
         self._kafka._closed = True  # noqa: SLF001 - else it warns that it was not stopped
         await self._kafka.client.close()
 
+    async def _pump(self) -> None:
+        while True:
+            await self._work.wait()
+            if self._linger_s:
+                await asyncio.sleep(self._linger_s)
+            self._work.clear()
+            while self._ready:
+                await self._send(self._ready.popleft())
+
+    async def _watch(self) -> None:
+        # One clock for all: a timeout for each append would cost as much as the append.
+        limit_s = self._settings.append_seconds_max
+        while True:
+            await asyncio.sleep(limit_s / _WATCHES_PER_LIMIT)
+            latest_s = asyncio.get_running_loop().time() - limit_s
+            if any(lane.oldest_s < latest_s for lane in self._lanes.values()):
+                log.warning("append_took_too_long", seconds_max=limit_s)
+                self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        self.fail()
+        for lane in self._lanes.values():
+            if lane.sending is not None:
+                self._finish(lane.sending, None)
+
     def _open(self, lane: _Lane) -> Batch:
-        batch = Batch(self._kafka.create_batch(), asyncio.get_running_loop().create_future())
+        batch = Batch(self._kafka.create_batch(), asyncio.get_running_loop().time())
         lane.waiting.append(batch)
         if lane.sending is None and len(lane.waiting) == 1:
             self._announce(lane)
@@ -227,9 +282,9 @@ class ProducerSession:
         self.fail()
 
     def _finish(self, batch: Batch, base_offset: int | None) -> None:
-        if batch.base_offset.done():
+        if batch.finished:
             return
-        batch.base_offset.set_result(base_offset)
+        batch.finish(base_offset)
         self._pending -= batch.records
         if self._pending == 0:
             self._idle.set()
