@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from typing import Any, Final, Self
 
 import structlog
@@ -27,6 +28,18 @@ _JOIN_MARGIN_MS: Final = 5_000
 _NO_MEMBER: Final = ""
 
 
+class Haste(Enum):
+    """When the broker gives out a record that has come: many together cost less.
+
+    ``SOON`` is at once after a pause, and within ``gathered_fetch_wait_ms_max`` while records come; ``LAZY`` is within
+    ``fetch_wait_ms_max``, for records that nobody waits for.
+    """
+
+    AT_ONCE = auto()
+    SOON = auto()
+    LAZY = auto()
+
+
 class KafkaGroupConsumer:
     """A member of ``group`` on ``topics``: manual commits, ``earliest``, sticky assignment.
 
@@ -40,12 +53,13 @@ class KafkaGroupConsumer:
     Use as ``async with KafkaGroupConsumer(settings, group, topics) as consumer``.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str, topics: Sequence[str], *, lazy: bool = False) -> None:
-        """``lazy``: rather a few large fetches than early ones, for records that nobody waits for."""
+    def __init__(
+        self, settings: KafkaSettings, group: str, topics: Sequence[str], *, haste: Haste = Haste.AT_ONCE
+    ) -> None:
         self._settings = settings
         self._group = group
         self._topics = tuple(topics)
-        self._fetch_bytes_min = settings.lazy_fetch_bytes_min if lazy else 1
+        self._haste = haste
         self._held: frozenset[TopicPartition] = frozenset()
         self._positions: dict[TopicPartition, int] = {}
         self._read_ms: dict[TopicPartition, int] = {}
@@ -72,7 +86,7 @@ class KafkaGroupConsumer:
             session_timeout_ms=settings.session_ms_max,
             heartbeat_interval_ms=settings.heartbeat_ms,
             max_poll_interval_ms=settings.poll_interval_ms_max,
-            fetch_min_bytes=self._fetch_bytes_min,
+            fetch_min_bytes=settings.lazy_fetch_bytes_min if self._haste is Haste.LAZY else 1,
             fetch_max_wait_ms=settings.fetch_wait_ms_max,
             fetch_max_bytes=settings.fetch_bytes_max,
             max_partition_fetch_bytes=settings.fetch_partition_bytes_max,
@@ -115,11 +129,19 @@ class KafkaGroupConsumer:
                     # What aiokafka does not know, such as FENCED_INSTANCE_ID, or an end of its coordination.
                     raise Fatal(f"poll as {self._group}: the membership is broken") from error
                 raise
+        if self._haste is Haste.SOON:
+            self._gather(coming=bool(fetched))
         for theirs, found in fetched.items():
             ours = _ours(theirs)
             self._positions[ours] = found[-1].offset + 1
             self._read_ms[ours] = found[-1].timestamp
         return to_records(fetched.values())
+
+    def _gather(self, *, coming: bool) -> None:
+        # aiokafka reads these for each fetch, but has no setter.
+        settings, fetcher = self._settings, self._kafka._fetcher  # noqa: SLF001
+        fetcher._fetch_min_bytes = settings.lazy_fetch_bytes_min if coming else 1  # noqa: SLF001
+        fetcher._fetch_max_wait_ms = settings.gathered_fetch_wait_ms_max if coming else settings.fetch_wait_ms_max  # noqa: SLF001
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit the next offset to read per partition. Raises Retryable after a rebalance or a deadline."""

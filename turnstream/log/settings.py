@@ -36,8 +36,11 @@ class KafkaSettings(BaseModel):
     expulsions_seconds: float = Field(default=60, gt=0)
     poll_interval_ms_max: int = Field(default=300_000, gt=0, description="Between two polls of a living member.")
     fetch_wait_ms_max: int = Field(default=500, ge=0, description="Of one long poll; delays a resumed partition.")
+    gathered_fetch_wait_ms_max: int = Field(
+        default=20, ge=0, description="Of one long poll of the sink while records come, so that they come together."
+    )
     lazy_fetch_bytes_min: int = Field(
-        default=65_536, ge=1, description="What a lazy member waits for, `fetch_wait_ms_max` at most."
+        default=65_536, ge=1, description="What a member waits for that would rather take many records at once."
     )
     fetch_partition_bytes_max: int = Field(default=1_048_576, gt=MAX_RECORD_BYTES)
     fetch_bytes_max: int = Field(default=16_777_216, gt=MAX_RECORD_BYTES)

@@ -36,7 +36,7 @@ from stream_processors.topology import StageRow
 from turnstream.clocks import now_ms
 from turnstream.log.abuse_signals import AbuseSignalListener, signal_partitions
 from turnstream.log.account_changes import CHANGES_FOLLOWED, AccountChangeListener, Hear
-from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer
@@ -150,7 +150,10 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
             processes = fuse(processes)
             patient |= fed_here(rows)
         members = [
-            KafkaGroupConsumer(settings.kafka, row.group, (row.source.name,), lazy=row in patient) for row in rows
+            KafkaGroupConsumer(
+                settings.kafka, row.group, (row.source.name,), haste=Haste.LAZY if row in patient else Haste.AT_ONCE
+            )
+            for row in rows
         ]
         await asyncio.gather(*(open_ports.enter_async_context(member) for member in members))
         works = [

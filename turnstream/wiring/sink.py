@@ -9,7 +9,7 @@ from consumers.loop import run_sink
 from consumers.work import SinkWork
 from schemas.topics import TOKENS
 from turnstream.clocks import now_ms
-from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.stores.active_turns import CassandraActiveTurns
@@ -31,7 +31,7 @@ async def run_cassandra_sink(process: Process) -> None:
         producer = await open_ports.enter_async_context(KafkaProducer(settings.kafka))
         cql = await open_ports.enter_async_context(open_session(settings.cassandra))
         redis = await open_ports.enter_async_context(open_redis(settings.redis))
-        member = KafkaGroupConsumer(settings.kafka, TOKENS.groups[0], (TOKENS.name,))
+        member = KafkaGroupConsumer(settings.kafka, TOKENS.groups[0], (TOKENS.name,), haste=Haste.SOON)
         await open_ports.enter_async_context(member)
         log = await open_ports.enter_async_context(KafkaLogReader(settings.kafka))
         sink = persist_answers(

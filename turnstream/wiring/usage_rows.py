@@ -8,7 +8,7 @@ from consumers.usage_rows.stage import STAGE, StoreUsage
 from consumers.work import BatchWork
 from schemas.ports import Cql, Producer
 from schemas.topics import USAGE_EVENTS
-from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
 from turnstream.stores.usage_rows import CassandraUsageRows
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
@@ -20,7 +20,7 @@ async def start_usage_rows(
     """Begin to store usage in ``tasks``; the membership ends with ``open_ports``."""
     settings = process.settings
     # Nobody waits for a bill.
-    member = KafkaGroupConsumer(settings.kafka, f"turnstream.{STAGE}", (USAGE_EVENTS.name,), lazy=True)
+    member = KafkaGroupConsumer(settings.kafka, f"turnstream.{STAGE}", (USAGE_EVENTS.name,), haste=Haste.LAZY)
     await open_ports.enter_async_context(member)
     require_loop(process, STAGE, member)
     work = BatchWork(

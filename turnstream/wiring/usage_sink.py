@@ -9,7 +9,7 @@ from consumers.usage_sink.core import STAGE
 from consumers.usage_sink.stage import WriteUsage, open_lake, run_rolls
 from consumers.work import SinkWork
 from schemas.topics import USAGE_EVENTS
-from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
+from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process
@@ -25,7 +25,7 @@ async def run_usage_sink(process: Process) -> None:
     async with AsyncExitStack() as open_ports:
         # For dead letters alone.
         producer = await open_ports.enter_async_context(KafkaProducer(settings.kafka))
-        member = KafkaGroupConsumer(settings.kafka, f"turnstream.{STAGE}", (USAGE_EVENTS.name,), lazy=True)
+        member = KafkaGroupConsumer(settings.kafka, f"turnstream.{STAGE}", (USAGE_EVENTS.name,), haste=Haste.LAZY)
         await open_ports.enter_async_context(member)
         require_loop(process, STAGE, member)
         sink = WriteUsage(lake, settings.usage_sink, metrics, time.monotonic)
