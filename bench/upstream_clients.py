@@ -2,15 +2,12 @@
 
     python bench/upstream_clients.py [--streams 100] [--rounds 3]
 
-Every stream has 60 tokens, 20 ms apart, from the demonstration upstream in a process of its own; the figure is this
-process's CPU time, without decoding.
+Every stream has 60 tokens, 20 ms apart, from the fake upstream in a process of its own; the figure is this process's
+CPU time, without decoding.
 """
 
 import argparse
 import asyncio
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,18 +15,19 @@ from typing import Any
 import aiohttp
 import httpx2
 import uvloop
-from machine import keep
+from kept import keep_if_quiet, wait_for_quiet
 from rich.console import Console
 from rich.table import Table
+from sides import fake_upstream
+from words import LETTERS, TAG_CHARS, question
 
 from consumers.inference.http_client import HttpClient
-from turnstream.local_stack.ports import LOOPBACK
 
 TOKENS = 60
 BODY = {
-    "model": "demo",
+    "model": "fake",
     "stream": True,
-    "messages": [{"role": "user", "content": f"[[demo first_ms=50 gap_ms=20 tokens={TOKENS}]]"}],
+    "messages": [{"role": "user", "content": question(LETTERS[0] * TAG_CHARS, tokens=TOKENS, first_ms=50, gap_ms=20)}],
 }
 Reader = Callable[[], Awaitable[None]]
 
@@ -90,40 +88,14 @@ SIDES = {"ours": read_ours, "aiohttp": read_aiohttp, "httpx2": read_httpx}
 
 def measure(streams: int, rounds: int) -> dict[str, Any]:
     """CPU microseconds a token: the least of ``rounds``, which others disturb the least."""
-    port = _free_port()
-    command = [sys.executable, "-m", "turnstream.local_stack.demo_upstream", "--port", str(port)]
-    upstream = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
-    url = f"http://{LOOPBACK}:{port}/v1"
     least: dict[str, float] = {}
-    try:
-        _await_ready(url)
+    with fake_upstream() as (url, _):
         for _ in range(rounds):
             for name, read in SIDES.items():
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                     per_token = 1e6 * runner.run(read(url, streams)) / (streams * TOKENS)
                 least[name] = min(least.get(name, per_token), per_token)
-    finally:
-        upstream.terminate()
-        upstream.wait()
     return {name: {"cpu_us_per_token": round(value, 1)} for name, value in least.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _await_ready(url: str) -> None:
-    for _ in range(200):
-        try:
-            httpx2.get(f"{url}/models")
-        except httpx2.ConnectError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit("the demonstration upstream did not start")
 
 
 def main() -> None:
@@ -132,12 +104,13 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    busy = wait_for_quiet()
     results = measure(options.streams, options.rounds)
     table = Table("client", "CPU a token", title=f"Reading {options.streams} streams")
     for name, row in results.items():
         table.add_row(name, f"{row['cpu_us_per_token']} us")
     Console().print(table)
-    print(f"kept in {keep('upstream-clients', 'python bench/upstream_clients.py', results)}")
+    keep_if_quiet("upstream-clients", results, busy)
 
 
 if __name__ == "__main__":
