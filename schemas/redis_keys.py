@@ -32,8 +32,3 @@ def quota_held(tenant_id: str, user_id: str) -> str:
 def api_key(key_hash: str) -> str:
     """String: the account of an API key as JSON, a cache with a short life."""
     return f"ts:key:{key_hash}"
-
-
-def conversation_owner(conversation_id: str) -> str:
-    """String: the owner of a conversation as JSON, a cache."""
-    return f"ts:owner:{conversation_id}"

@@ -61,11 +61,6 @@ class Letter:
         """When it died, in Unix milliseconds."""
         return self.record.timestamp_ms
 
-    @property
-    def cause_class(self) -> str:
-        """The kind of the cause: the error's class."""
-        return self.cause.partition(":")[0]
-
 
 def read_letter(record: Record) -> Letter | None:
     """The dead letter in ``record``; None when its headers do not tell where it came from."""

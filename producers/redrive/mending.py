@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import from_json, to_json
 
@@ -30,7 +30,7 @@ class Mending:
         return to_json(merge_patch(parse_document(value), self.patch))
 
 
-UNCHANGED = Mending()
+UNCHANGED: Final = Mending()
 
 
 def parse_document(value: bytes) -> Any:

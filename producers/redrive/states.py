@@ -1,6 +1,6 @@
 """What became of dead letters, from the audit topic. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -59,14 +59,6 @@ class Fates:
     def of(self, origin: Place) -> Fate:
         """The fate of the record at ``origin``."""
         return self.by_origin.get(origin, UNTOUCHED)
-
-    def reborn_as(self) -> Mapping[str, str]:
-        """Old turn id -> the turn as which it was asked again."""
-        return {
-            fate.turn_id: fate.rebirth.turn_id
-            for fate in self.by_origin.values()
-            if fate.turn_id is not None and fate.rebirth is not None and fate.state is LetterState.REDRIVEN
-        }
 
 
 def fold(actions: Iterable[OperatorActed]) -> Fates:

@@ -9,7 +9,6 @@ from typing import Annotated, Final, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 PATTERN_CHARS_MAX: Final = 400
-REPEATS_MAX: Final = 99
 TERM_CHARS_MAX: Final = 100
 VERSION_CHARS: Final = 12
 

@@ -12,7 +12,7 @@ import typer
 
 from producers.audit.trail import AuditTrail
 from producers.redrive.letters import Letter
-from producers.redrive.mending import Mending
+from producers.redrive.mending import UNCHANGED, Mending
 from producers.redrive.stage import Redrive
 from producers.redrive.states import DISCARD, ORIGIN, LetterState
 from producers.redrive.summary import RedriveRequest, RedriveSummary, passed_over
@@ -230,7 +230,7 @@ def _mending(patch: str | None, value_file: Path | None, places: list[str] | Non
     if value_file is not None:
         return Mending(value=_file_value(value_file, places))
     if patch is None:
-        return Mending()
+        return UNCHANGED
     try:
         parsed = json.loads(patch)
     except ValueError:

@@ -6,14 +6,11 @@ record that is not committed, which is how long somebody has been waiting.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from schemas import topics
 from schemas.ports import TopicPartition
-
-NO_MEMBERS: Final = "no members"
 
 
 class _Frozen(BaseModel):

@@ -27,7 +27,6 @@ class Kind(Enum):
     PRODUCER = "producer"
     CONSUMER = "consumer"
     CLIENT = "client"
-    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)

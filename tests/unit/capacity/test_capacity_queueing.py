@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from turnstream.capacity.queueing import erlang_b, erlang_c, wait_mean, wait_quantile
+from tests.unit.capacity.queueing_theory import erlang_b, erlang_c, wait_mean, wait_quantile
 from turnstream.capacity.simulation import POISSON, SlotQueue, percentile
 from turnstream.capacity.workload import TurnTimes, arrivals, by_mean
 
