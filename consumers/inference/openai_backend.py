@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Final
 
-from consumers.inference import openai_chunks
 from consumers.inference.failures import NotServed, PrefixUnsupported
-from consumers.inference.http_client import HttpClient, HttpResponse
+from consumers.inference.http_client import HttpClient
 from consumers.inference.http_connection import HttpFailed
 from consumers.inference.openai_body import request_body
+from consumers.inference.openai_chunks import ChunkReading
 from consumers.inference.pool import PoolSettings
 from consumers.inference.sse_lines import SseDecoder
 from schemas.errors import Malformed, Retryable
@@ -46,11 +46,21 @@ class OpenAiBackend:
         if prefix and not self._settings.continues_prefix:
             raise PrefixUnsupported("this upstream cannot continue an answer")
         body = request_body(request, prefix, self._settings.model)
+        decoder = SseDecoder(self._settings.message_bytes_max)
+        reading = ChunkReading(request.turn.generation.n)
         try:
             async with self._client.request("POST", "/chat/completions", body) as response:
                 _check_status(response.status)
-                async for piece in self._pieces(response, request.turn.generation.n):
-                    yield piece
+                while not reading.over and (came := await response.piece()):
+                    for data in decoder.feed(came):
+                        reading.feed(data)
+                    for step in reading.take():
+                        yield step
+                # Usage comes in a chunk after the reasons. Some servers close without [DONE]: then that is the end.
+                ends = reading.end()
+                response.leave()
+                for step in ends:
+                    yield step
         except HttpFailed as error:
             raise Retryable(f"the upstream failed: {error}") from None
 
@@ -65,24 +75,6 @@ class OpenAiBackend:
     async def close(self) -> None:
         """Close the connections; streams in flight break off."""
         await self._client.close()
-
-    async def _pieces(self, response: HttpResponse, choices: int) -> AsyncGenerator[Generated, None]:
-        """Pieces as they come, then one last of each choice with its reason: usage comes in a chunk after them."""
-        decoder = SseDecoder(self._settings.message_bytes_max)
-        end = openai_chunks.Ending(choices)
-        while chunk := await response.piece():
-            for data in decoder.feed(chunk):
-                if data == openai_chunks.DONE:
-                    response.leave()
-                    for last in end.pieces():
-                        yield last
-                    return
-                pieces, end = openai_chunks.read_chunk(data, end)
-                for piece in pieces:
-                    yield piece
-        # Some servers close without [DONE]; with a reason the answer is whole all the same.
-        for last in end.pieces():
-            yield last
 
 
 def _check_status(status: int) -> None:

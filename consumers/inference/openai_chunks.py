@@ -1,9 +1,9 @@
 """OpenAI's stream chunks, to our terms. Pure."""
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from consumers.inference.failures import NotServed
 from schemas.content import Content
@@ -19,72 +19,123 @@ _NOT_SERVED: Final = frozenset({"authentication_error", "permission_error", "not
 _LOGPROB_MIN: Final = -9999.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What is known so far of how the answer ends; ``reasons`` by choice, of ``choices``."""
+class ChunkReading:
+    """What the chunks of one answer say, of as many choices as were asked for. Feed it the data of each chunk.
 
-    choices: int = 1
-    reasons: Mapping[int, str] = field(default_factory=dict)
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-
-    def pieces(self) -> Iterator[Generated]:
-        """The last piece of each choice; totals are in the last. Raises Retryable without a reason: it broke off."""
-        if len(self.reasons) < self.choices:
-            raise Retryable("the upstream ended without a finish reason")
-        for choice in range(self.choices):
-            piece = Generated(text="", tokens=0, finish_reason=self.reasons.get(choice, "stop"), choice=choice)
-            if choice == self.choices - 1:
-                piece = replace(
-                    piece,
-                    prompt_tokens=self.prompt_tokens,
-                    completion_tokens=self.completion_tokens,
-                    cached_tokens=self.cached_tokens,
-                )
-            yield piece
-
-
-def read_chunk(data: str, end: Ending) -> tuple[tuple[Generated, ...], Ending]:
-    """One chunk: what it adds (text counts as one token unless it says more), and what is now known of the end.
-
-    Raises Retryable for an error that may pass and for what is no chunk at all; Malformed for a rejection.
+    It is ``over`` with ``[DONE]``, with an error of the upstream and with a chunk that is none; what follows is not
+    looked at.
     """
+
+    def __init__(self, choices: int = 1) -> None:
+        self.over = False
+        self._choices = tuple(_Choice(index) for index in range(choices))
+        self._usage: Mapping[str, Any] = {}
+        self._failure: Retryable | Malformed | None = None
+
+    def feed(self, data: str) -> None:
+        """One more chunk. Text counts as one token unless the chunk says more."""
+        if self.over:
+            return
+        if data == DONE:
+            self.over = True
+            return
+        try:
+            self._read(_object(data))
+        except (Retryable, Malformed) as error:
+            self._failure, self.over = error, True
+
+    def take(self) -> list[Generated]:
+        """What was said since the last call: one step for each choice that said anything."""
+        return [choice.take() for choice in self._choices if choice.tokens]
+
+    def end(self) -> list[Generated]:
+        """The last step of each choice, with its reason; totals are in the last.
+
+        Raises Retryable for an error that may pass, and without a reason: the answer broke off. Raises Malformed for
+        a rejection.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if any(choice.reason is None for choice in self._choices):
+            raise Retryable("the upstream ended without a finish reason")
+        *firsts, last = self._choices
+        details = self._usage.get("prompt_tokens_details")
+        totals = Generated(
+            text="",
+            tokens=0,
+            finish_reason=last.reason,
+            prompt_tokens=_count(self._usage.get("prompt_tokens")),
+            completion_tokens=_count(self._usage.get("completion_tokens")),
+            cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+            choice=last.index,
+        )
+        return [*(Generated(text="", tokens=0, finish_reason=one.reason, choice=one.index) for one in firsts), totals]
+
+    def _read(self, chunk: Mapping[str, Any]) -> None:
+        if chunk.get("error"):
+            raise _error(chunk["error"])
+        usage, choices = chunk.get("usage"), chunk.get("choices")
+        if isinstance(usage, dict):
+            self._usage = usage
+        for said in choices if isinstance(choices, list) else ():
+            index = _count(said.get("index", 0)) if isinstance(said, dict) else None
+            if index is not None and index < len(self._choices):
+                self._choices[index].hear(said)
+
+
+class _Choice:
+    """What is known of one choice, and was not told yet."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.reason: str | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.tokens = 0
+        self._texts: list[str] = []
+        self._calls: list[ToolCallDelta] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    def hear(self, said: Mapping[str, Any]) -> None:
+        """What one chunk says of it."""
+        reason, delta, scored = said.get("finish_reason"), said.get("delta"), said.get("logprobs")
+        if isinstance(reason, str):
+            self.reason = reason
+        if not isinstance(delta, dict):
+            return
+        text, called = delta.get("content"), delta.get("tool_calls")
+        calls = list(_calls(called)) if called else ()
+        logprobs = list(_logprobs(scored)) if scored else ()
+        if text and isinstance(text, str):
+            self._texts.append(text)
+        elif not calls and not logprobs:
+            return
+        self.tokens += len(logprobs) or 1
+        self._calls += calls
+        self._logprobs += logprobs
+
+    def take(self) -> Generated:
+        """All that was not told yet."""
+        step = Generated(
+            text="".join(self._texts),
+            tokens=self.tokens,
+            choice=self.index,
+            tool_calls=tuple(self._calls),
+            logprobs=tuple(self._logprobs),
+        )
+        self._forget()
+        return step
+
+
+def _object(data: str) -> Mapping[str, Any]:
     try:
-        chunk = json.loads(data)
+        chunk = from_json(data)
     except ValueError:
         raise Retryable("the upstream sent a chunk that is no JSON") from None
     if not isinstance(chunk, dict):
         raise Retryable("the upstream sent a chunk that is no object")
-    if chunk.get("error"):
-        raise _error(chunk["error"])
-    end = _with_usage(chunk.get("usage"), end)
-    pieces = []
-    choices = chunk.get("choices")
-    for said in choices if isinstance(choices, list) else ():
-        index = _count(said.get("index", 0)) if isinstance(said, dict) else None
-        if index is None or index >= end.choices:
-            continue
-        if isinstance(said.get("finish_reason"), str):
-            end = replace(end, reasons={**end.reasons, index: said["finish_reason"]})
-        piece = _piece(index, said)
-        if piece is not None:
-            pieces.append(piece)
-    return tuple(pieces), end
-
-
-def _piece(index: int, said: Mapping[str, Any]) -> Generated | None:
-    delta = said.get("delta")
-    if not isinstance(delta, dict):
-        return None
-    text = delta.get("content")
-    text = text if isinstance(text, str) else ""
-    called, scored = delta.get("tool_calls"), said.get("logprobs")
-    calls = tuple(_calls(called)) if called else ()
-    logprobs = tuple(_logprobs(scored)) if scored else ()
-    if not text and not calls and not logprobs:
-        return None
-    return Generated(text=text, tokens=len(logprobs) or 1, choice=index, tool_calls=calls, logprobs=logprobs)
+    return chunk
 
 
 def _calls(calls: Any) -> Iterator[ToolCallDelta]:
@@ -120,18 +171,6 @@ def _logprobs(logprobs: Any) -> Iterator[TokenLogprob]:
 
 def _logprob(value: Any) -> float:
     return max(_LOGPROB_MIN, float(value)) if isinstance(value, int | float) else _LOGPROB_MIN
-
-
-def _with_usage(usage: Any, end: Ending) -> Ending:
-    if not isinstance(usage, dict):
-        return end
-    details = usage.get("prompt_tokens_details")
-    return replace(
-        end,
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-    )
 
 
 def _count(value: Any) -> int | None:

@@ -3,8 +3,6 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation; only ``data`` matters here.
 """
 
-from collections.abc import Iterator
-
 from schemas.errors import Retryable
 
 
@@ -18,22 +16,17 @@ class SseDecoder:
     def __init__(self, event_bytes_max: int) -> None:
         self._event_bytes_max = event_bytes_max
         self._rest = b""
-        self._data: list[bytes] = []
-        self._data_bytes = 0
         self._after_cr = False
 
-    def feed(self, chunk: bytes) -> Iterator[str]:
+    def feed(self, chunk: bytes) -> list[str]:
         """The data of the events that ``chunk`` completes, in order."""
-        for line in self._lines(chunk):
-            if line:
-                self._take(line)
-            elif self._data:
-                yield b"\n".join(self._data).decode(errors="replace")
-                self._data.clear()
-                self._data_bytes = 0
-        self._check_size()
+        whole, _, self._rest = (self._rest + self._with_lf(chunk)).rpartition(b"\n\n")
+        if len(whole) > self._event_bytes_max or len(self._rest) > self._event_bytes_max:
+            self._check_sizes(whole)
+        found = (_data(event) for event in whole.decode(errors="replace").split("\n\n"))
+        return [data for data in found if data is not None]
 
-    def _lines(self, chunk: bytes) -> list[bytes]:
+    def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
@@ -41,17 +34,17 @@ class SseDecoder:
             # A CR at the very end may be half of a CRLF: it ends the line now, and its LF is dropped later.
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
-        return lines
+        return chunk
 
-    def _take(self, line: bytes) -> None:
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            self._data.append(value.removeprefix(b" "))
-            self._data_bytes += len(value)
-            self._check_size()
-
-    def _check_size(self) -> None:
-        if self._data_bytes + len(self._rest) > self._event_bytes_max:
+    def _check_sizes(self, whole: bytes) -> None:
+        if max(map(len, (*whole.split(b"\n\n"), self._rest))) > self._event_bytes_max:
             raise Retryable("the upstream sent an event over the limit")
+
+
+def _data(event: str) -> str | None:
+    if event.startswith("data: ") and "\n" not in event:
+        # Nearly every event.
+        return event[6:]
+    fields = (line.partition(":") for line in event.split("\n"))
+    lines = [value.removeprefix(" ") for field, _, value in fields if field == "data"]
+    return "\n".join(lines) if lines else None

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from consumers.inference import openai_chunks, triton_requests
+from consumers.inference import triton_requests
 from consumers.inference.chat_template import Template, neutralise, render_prompt
 from consumers.inference.openai_body import request_body
-from consumers.inference.openai_chunks import Ending
+from consumers.inference.openai_chunks import ChunkReading
 from consumers.inference.sse_lines import SseDecoder
 from consumers.inference.stop_words import StopFilter
 from schemas.content import Content
@@ -122,37 +122,46 @@ def chunk(**changes: Any) -> str:
     return json.dumps({"choices": [{"delta": {"content": "hi"}, "finish_reason": None}], **changes})
 
 
+def read(*chunks: str) -> ChunkReading:
+    reading = ChunkReading()
+    for data in chunks:
+        reading.feed(data)
+    return reading
+
+
 def test_chunks_give_text_then_a_reason_then_usage() -> None:
-    [piece], end = openai_chunks.read_chunk(chunk(usage=None), Ending())
-    assert (piece.text, piece.tokens) == ("hi", 1)
-    pieces, end = openai_chunks.read_chunk(chunk(choices=[{"delta": {}, "finish_reason": "length"}]), end)
-    assert pieces == ()
+    reading = read(chunk(usage=None))
+    assert [(step.text, step.tokens) for step in reading.take()] == [("hi", 1)]
+    reading.feed(chunk(choices=[{"delta": {}, "finish_reason": "length"}]))
+    assert reading.take() == []
     usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": {"cached_tokens": 2}}
-    _, end = openai_chunks.read_chunk(chunk(choices=[], usage=usage), end)
-    [last] = end.pieces()
+    reading.feed(chunk(choices=[], usage=usage))
+    [last] = reading.end()
     assert (last.finish_reason, last.prompt_tokens, last.completion_tokens, last.cached_tokens) == ("length", 5, 6, 2)
 
 
-@pytest.mark.parametrize("data", ["{", "[]", chunk(error={"type": "server_error", "message": "secret"})])
+@pytest.mark.parametrize("data", ["{", "[]", '"\\ud83d"', chunk(error={"type": "server_error", "message": "secret"})])
 def test_what_may_pass_is_tried_again(data: str) -> None:
     with pytest.raises(Retryable) as caught:
-        openai_chunks.read_chunk(data, Ending())
+        read(data).end()
     assert "secret" not in str(caught.value)
 
 
 def test_a_rejection_inside_the_stream_is_final() -> None:
     with pytest.raises(Malformed):
-        openai_chunks.read_chunk(chunk(error={"type": "invalid_request_error"}), Ending())
+        read(chunk(error={"type": "invalid_request_error"})).end()
 
 
 @pytest.mark.parametrize("odd", [{"choices": None}, {"choices": [None]}, {"choices": [{"delta": None}]}])
 def test_odd_chunks_are_passed_over(odd: dict[str, Any]) -> None:
-    assert openai_chunks.read_chunk(json.dumps(odd), Ending()) == ((), Ending())
+    reading = read(json.dumps(odd))
+    assert not reading.over
+    assert reading.take() == []
 
 
 def test_an_end_without_a_reason_is_a_break() -> None:
     with pytest.raises(Retryable):
-        list(Ending().pieces())
+        read().end()
 
 
 def test_the_tensors_are_those_of_tensorrtllm() -> None:

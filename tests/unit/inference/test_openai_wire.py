@@ -7,11 +7,12 @@ import pytest
 
 from consumers.inference.failures import NotServed
 from consumers.inference.openai_body import request_body
-from consumers.inference.openai_chunks import Ending, read_chunk
+from consumers.inference.openai_chunks import DONE, ChunkReading
 from schemas.content import Content
 from schemas.errors import Retryable
 from schemas.generation import FunctionTool, Generation, ResponseFormat, Sampling, ToolChoice
 from schemas.messages import Message, Role, ToolCall
+from schemas.ports import Generated
 from tests.unit.inference.inference_fakes import make_request
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
@@ -86,49 +87,83 @@ def chunk(*choices: dict[str, Any], **rest: Any) -> str:
     return json.dumps({"choices": choices, **rest})
 
 
+def said(*chunks: str, choices: int = 1) -> list[Generated]:
+    """The steps after ``chunks``, all read at once."""
+    reading = ChunkReading(choices)
+    for one in chunks:
+        reading.feed(one)
+    return reading.take()
+
+
 def test_choices_are_told_apart_and_end_one_by_one() -> None:
-    end = Ending(2)
-    pieces, end = read_chunk(
-        chunk({"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}), end
-    )
-    assert [(piece.choice, piece.text) for piece in pieces] == [(1, "b"), (0, "a")]
-    _, end = read_chunk(chunk({"index": 1, "delta": {}, "finish_reason": "length"}), end)
+    reading = ChunkReading(2)
+    reading.feed(chunk({"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}))
+    assert [(step.choice, step.text) for step in reading.take()] == [(0, "a"), (1, "b")]
+    reading.feed(chunk({"index": 1, "delta": {}, "finish_reason": "length"}))
     with pytest.raises(Retryable):
-        list(end.pieces())
-    _, end = read_chunk(chunk({"index": 0, "delta": {}, "finish_reason": "stop"}), end)
-    _, end = read_chunk(chunk(usage={"prompt_tokens": 3, "completion_tokens": 9}), end)
-    ends = [(piece.choice, piece.finish_reason, piece.completion_tokens) for piece in end.pieces()]
+        reading.end()
+    reading.feed(chunk({"index": 0, "delta": {}, "finish_reason": "stop"}))
+    reading.feed(chunk(usage={"prompt_tokens": 3, "completion_tokens": 9}))
+    ends = [(step.choice, step.finish_reason, step.completion_tokens) for step in reading.end()]
     assert ends == [(0, "stop", None), (1, "length", 9)]
 
 
+def test_what_came_at_once_is_one_step_of_each_choice() -> None:
+    words = [chunk({"index": index % 2, "delta": {"content": f" {index}"}}) for index in range(6)]
+    assert [(step.text, step.tokens) for step in said(*words, choices=2)] == [(" 0 2 4", 3), (" 1 3 5", 3)]
+
+
+def test_what_was_told_is_not_told_again() -> None:
+    reading = ChunkReading()
+    reading.feed(chunk({"index": 0, "delta": {"content": "a"}}))
+    assert [step.text for step in reading.take()] == ["a"]
+    assert reading.take() == []
+
+
 def test_a_choice_that_nobody_asked_for_is_passed_over() -> None:
-    assert read_chunk(chunk({"index": 1, "delta": {"content": "b"}}), Ending()) == ((), Ending())
+    assert said(chunk({"index": 1, "delta": {"content": "b"}})) == []
+
+
+def test_nothing_counts_after_the_end() -> None:
+    assert said(DONE, chunk({"index": 0, "delta": {"content": "b"}})) == []
+
+
+def test_what_came_before_an_error_is_told_first() -> None:
+    reading = ChunkReading()
+    for data in (chunk({"index": 0, "delta": {"content": "a"}}), chunk(error={"type": "server_error"})):
+        reading.feed(data)
+    assert reading.over
+    assert [step.text for step in reading.take()] == ["a"]
+    with pytest.raises(Retryable):
+        reading.end()
 
 
 def test_calls_come_in_pieces() -> None:
     first = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
     second = {"index": 0, "function": {"arguments": '{"x"'}}
-    [named], end = read_chunk(chunk({"index": 0, "delta": {"tool_calls": [first]}}), Ending())
-    [more], _ = read_chunk(chunk({"index": 0, "delta": {"tool_calls": [second]}}), end)
-    assert (named.tool_calls[0].id, named.tool_calls[0].name) == ("c", "f")
-    assert more.tool_calls[0].id is None
-    assert more.tool_calls[0].arguments == Content('{"x"')
+    [step] = said(*(chunk({"index": 0, "delta": {"tool_calls": [call]}}) for call in (first, second)))
+    named, more = step.tool_calls
+    assert (named.id, named.name) == ("c", "f")
+    assert more.id is None
+    assert more.arguments == Content('{"x"')
 
 
 def test_log_probabilities_are_read_with_their_alternatives() -> None:
     tops = [{"token": "hi", "logprob": -0.5}, {"token": "ho", "logprob": float("-inf")}]
     content = [{"token": "hi", "logprob": -0.5, "bytes": None, "top_logprobs": tops}]
-    [piece], _ = read_chunk(chunk({"index": 0, "delta": {"content": "hi"}, "logprobs": {"content": content}}), Ending())
-    [one] = piece.logprobs
+    [step] = said(chunk({"index": 0, "delta": {"content": "hi"}, "logprobs": {"content": content}}))
+    [one] = step.logprobs
     assert (one.token.text, one.logprob) == ("hi", -0.5)
     assert [(top.token.text, top.logprob) for top in one.top] == [("hi", -0.5), ("ho", -9999.0)]
 
 
 @pytest.mark.parametrize("odd", [[None], {"x": 1}, [{"function": None}], [{"index": -1}], [{"index": 10**9}]])
 def test_odd_calls_do_no_harm(odd: Any) -> None:
-    read_chunk(chunk({"index": 0, "delta": {"tool_calls": odd}}), Ending())
+    said(chunk({"index": 0, "delta": {"tool_calls": odd}}))
 
 
 def test_a_model_that_the_upstream_does_not_know_may_be_served_elsewhere() -> None:
+    reading = ChunkReading()
+    reading.feed(chunk(error={"type": "not_found_error"}))
     with pytest.raises(NotServed):
-        read_chunk(chunk(error={"type": "not_found_error"}), Ending())
+        reading.end()
