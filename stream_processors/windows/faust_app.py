@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from schemas.events import UsageRecorded
@@ -38,18 +37,17 @@ def changelogs(settings: WindowsSettings, partitions: int) -> tuple[tuple[str, .
     return names, Changelog(partitions, settings.changelog_replication, config)
 
 
-def make_app(settings: WindowsSettings, partitions: int, data_dir: Path, metrics: Metrics) -> Any:
+def make_app(settings: WindowsSettings, partitions: int, metrics: Metrics) -> Any:
     """The app, not started. Its group is ``turnstream.windows``, its changelogs have ``partitions`` like its source.
 
     At least once: records are acknowledged once the broker has the changes of the tables and all that was written;
     the tables know what they counted.
-    ``data_dir`` is a folder that Faust insists on; the tables live in memory and on their changelogs.
+    The tables live in memory and on their changelogs.
     """
     app = LeanApp(
         GROUP,
         fetch_seconds_max=settings.batch_seconds_max,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers],
-        datadir=str(data_dir),
         store="memory://",
         autodiscover=False,
         web_enabled=False,

@@ -34,6 +34,9 @@ class LeanApp(faust.App):  # type: ignore[misc]
         self.transport = LeanTransport(self.conf.broker_consumer, self)
         self.producer_transport = LeanTransport(self.conf.broker_producer, self)
 
+    async def on_first_start(self) -> None:
+        """Make no folders: Faust's are for tables on a disk."""
+
     def create_event(self, key: Any, value: Any, headers: Any, message: Any) -> Event:
         """As Faust's, which looks the class up among the settings for each event."""
         return Event(self, key, value, headers, message)

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import structlog
@@ -44,15 +42,14 @@ async def run(
         raise Fatal(f"{ABUSE_EVIDENCE.name} and {USAGE_EVENTS.name} must have equally many partitions")
     names, like = changelogs(settings, counts[USAGE_EVENTS.name])
     await create_changelogs(settings.bootstrap_servers, names, like, settings.start_seconds_max)
-    with TemporaryDirectory(prefix="turnstream-windows-") as data_dir:
-        app = make_app(settings, counts[USAGE_EVENTS.name], Path(data_dir), metrics)
-        try:
-            await _start(app, settings)
-            _log.info("windows_started", partitions=counts[USAGE_EVENTS.name])
-            on_started()
-            await app.wait(stop.wait())
-        finally:
-            await _stop(app, settings)
+    app = make_app(settings, counts[USAGE_EVENTS.name], metrics)
+    try:
+        await _start(app, settings)
+        _log.info("windows_started", partitions=counts[USAGE_EVENTS.name])
+        on_started()
+        await app.wait(stop.wait())
+    finally:
+        await _stop(app, settings)
     if app.crash_reason is not None:
         raise Fatal(f"the windows worker crashed ({type(app.crash_reason).__name__})") from app.crash_reason
 

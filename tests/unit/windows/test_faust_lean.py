@@ -3,14 +3,25 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
+from stream_processors.windows.core import WindowsSettings
+from stream_processors.windows.faust_app import make_app
 from stream_processors.windows.faust_lean import LeanProducer, WithoutTasks
 from stream_processors.windows.faust_records import Write
+from tests.support.turn_events import CountedMetrics
+
+
+def test_a_worker_leaves_no_folders_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = make_app(WindowsSettings(), 1, CountedMetrics())
+    asyncio.run(app.on_first_start())
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_does_not_wait_is_done_in_this_task() -> None:
