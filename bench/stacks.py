@@ -19,7 +19,6 @@ MODEL: Final = "turnstream-fast"
 STORES: Final = ("kafka", "cassandra", "redis")
 # The limiter works as ever, it only never says no.
 UNLIMITED: Final = {"requests_per_minute": 100_000_000, "tokens_per_minute": 1_000_000_000_000}
-STREAMS_OPEN_MAX: Final = 20_000
 IN_FLIGHT_MAX: Final = 4_096
 
 
@@ -27,12 +26,9 @@ def settings_for_load() -> dict[str, str]:
     """What is changed of our settings: quotas and sizes, nothing of what is promised."""
     return {
         "TURNSTREAM_PLANS": json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED}),
-        "TURNSTREAM_INGEST__STREAMS_OPEN_MAX": str(STREAMS_OPEN_MAX),
         "TURNSTREAM_LOOPS__INFERENCE__HOLD__IN_FLIGHT_MAX": str(IN_FLIGHT_MAX),
         "TURNSTREAM_POOLS__FAST__CONNECTIONS_MAX": str(IN_FLIGHT_MAX),
         "TURNSTREAM_POOLS__CAPABLE__CONNECTIONS_MAX": str(IN_FLIGHT_MAX),
-        # JVMs as a server has them, not as a laptop wants them.
-        "TURNSTREAM_STACK__FAST_START": "false",
     }
 
 

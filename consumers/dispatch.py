@@ -24,7 +24,7 @@ class HoldLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    in_flight_max: int = Field(default=256, ge=1, description="Records worked on at once, each of another key.")
+    in_flight_max: int = Field(default=1_024, ge=1, description="Records worked on at once, each of another key.")
     held_per_partition_records_max: int = Field(default=2_500, ge=1)
     held_records_max: int = Field(default=10_000, ge=1)
     held_bytes_max: int = Field(default=67_108_864, ge=1, description="Keys and values; one poll may go beyond it.")

@@ -56,10 +56,10 @@ DEFAULT_PLANS: Final[Mapping[str, Plan]] = {
         concurrent_turns_max=200,
     ),
     "enterprise": Plan(
-        requests_per_minute=10_000,
-        tokens_per_minute=10_000_000,
-        tenant_requests_per_minute=60_000,
-        tenant_tokens_per_minute=60_000_000,
+        requests_per_minute=100_000,
+        tokens_per_minute=100_000_000,
+        tenant_requests_per_minute=600_000,
+        tenant_tokens_per_minute=600_000_000,
     ),
     "suspended": Plan(models=()),
 }

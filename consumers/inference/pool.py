@@ -56,7 +56,7 @@ class PoolSettings(BaseModel):
     turns_in_flight_max: int | None = Field(
         default=None, ge=1, description="Turns of the pool generating at once in one process; absent: as loops say."
     )
-    connections_max: int = Field(default=512, ge=1, description="OpenAI: connections to the upstream.")
+    connections_max: int = Field(default=1_024, ge=1, description="OpenAI: connections to the upstream.")
     message_bytes_max: int = Field(default=1_048_576, ge=1_024, description="Largest single message of the server.")
 
     @property

@@ -73,8 +73,16 @@ class TurnRun:
             await self._close()
         if self._gone:
             return
-        await self._bill()
-        turn_outcome.report(self._log, self._request, self._ports.metrics, found_ended=found_ended)
+        pool, turn_id = self._request.pool, self._turn.turn_id
+        usage = core.usage_recorded(self._request, self._log.answer, self._ports.billing)
+        # A terminal that was found, not written here, is billed again: perhaps nobody did.
+        records = turn_outcome.bills(self._log, usage, turn_id, self._blocked)
+        if records:
+            await self._log.append((), records)
+        if usage is None or found_ended:
+            turn_outcome.report_ended_before(turn_id, pool)
+        else:
+            turn_outcome.report(usage, pool, self._ports.metrics)
 
     async def _bring_to_its_end(self, group: asyncio.TaskGroup) -> bool:
         """Own the turn until it has a terminal; whether that is somebody else's. Raises Retryable."""
@@ -291,9 +299,3 @@ class TurnRun:
         started = self._ports.now_ms()
         await self._log.look_back()
         self._verified_at_ms = started
-
-    async def _bill(self) -> None:
-        # A terminal that was found, not written here, is billed again: perhaps nobody did.
-        records = turn_outcome.bills(self._log, self._request, self._blocked, self._ports.billing)
-        if records:
-            await self._log.append((), records)

@@ -34,7 +34,7 @@ class IngestSettings(BaseModel):
     body_bytes_max: int = Field(default=512 * 1024, ge=1, description="Leaves room for history in a record of 1 MB.")
     body_seconds_max: float = Field(default=10, gt=0, description="From the first to the last byte of a body.")
     messages_max: int = Field(default=2048, ge=1, description="Messages of a stateless request.")
-    streams_open_max: int = Field(default=1000, ge=1, description="Turns that this process serves at once.")
+    streams_open_max: int = Field(default=20_000, ge=1, description="Turns that this process serves at once.")
     key_cache_seconds: float = Field(default=30, gt=0, description="How long a revoked key may still read.")
     key_cache_entries_max: int = Field(default=10_000, ge=1)
     clock_skew_ms_max: int = Field(default=5_000, ge=0, description="Between the clocks of two edges.")

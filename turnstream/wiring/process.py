@@ -20,6 +20,7 @@ from turnstream.telemetry.prometheus import PrometheusMetrics
 from turnstream.telemetry.readiness import Readiness
 
 EXIT_FAILED: Final = 1
+OPEN_FILES_MAX: Final = 65_536
 COLLECTOR_THRESHOLDS: Final = (100_000, 50, 100)
 
 _log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ def run_process(name: str, settings: Settings, work: Work) -> int:
     configure_logging(name, settings.log.level, as_json=settings.log.json_lines or not sys.stderr.isatty())
     failures: list[BaseException] = []
     _tune_collector()
+    allow_open_files()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_live(Process(name, settings), work))
@@ -92,6 +94,17 @@ def _tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
+def allow_open_files() -> None:
+    """As many open files as this user may have: each stream is one, and many shells begin with 1,024."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - POSIX only
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_MAX)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
