@@ -16,7 +16,7 @@ from consumers.cassandra_sink.restored import Deletions, RestoredRows, is_above,
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow
 from consumers.cassandra_sink.titles import LATEST_MS
 from schemas.deletions import CONVERSATION, message_of, turn_of
-from schemas.ports import Cql, Owner
+from schemas.ports import Owner, WritingCql
 from schemas.timestamps import unix_ms
 
 _OWNER: Final = "SELECT deleted_at FROM conversation_owners WHERE conversation_id = ?"
@@ -73,7 +73,7 @@ class _Turn(Enum):
 class CassandraRestore:
     """``RestoreStore`` over the sink's tables, ``conversation_owners`` and ``deletions``."""
 
-    def __init__(self, cql: Cql) -> None:
+    def __init__(self, cql: WritingCql) -> None:
         self._cql = cql
         self._rows = CassandraRows(cql)
 

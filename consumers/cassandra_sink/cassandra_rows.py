@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from consumers.cassandra_sink.rows import ConversationRow, MessageRow, TitleRow, TurnRow
-from schemas.at_once import at_once
 from schemas.messages import encode_tool_calls
-from schemas.ports import Cql
+from schemas.ports import Upsert, WritingCql
 
 _MESSAGE: Final = (
     "INSERT INTO messages (conversation_id, message_seq, parent_seq, turn_id, role, name, content, tool_calls,"
@@ -33,10 +32,10 @@ _TURN_OF_USER: Final = (
 class CassandraRows:
     """``ConversationRows`` over the tables ``messages``, ``conversations`` and ``turns``.
 
-    The rows of one call are written at once; ``Cql`` bounds how many of them are in flight.
+    The rows of one call are written at once; ``WritingCql`` bounds how many of them are in flight.
     """
 
-    def __init__(self, cql: Cql) -> None:
+    def __init__(self, cql: WritingCql) -> None:
         self._cql = cql
 
     async def write(
@@ -47,25 +46,29 @@ class CassandraRows:
         titles: Sequence[TitleRow] = (),
     ) -> None:
         """Return when all rows are durable. Raises Retryable, in which case any subset may be."""
-        statements = [
-            *((_MESSAGE, message_values(row)) for row in messages),
-            *((_CONVERSATION, _conversation_values(row)) for row in conversations),
-            *((_TITLE, _title_values(row)) for row in titles),
-            *_turn_statements(turns, turns),
-        ]
-        await self._execute_all(statements)
+        await self._cql.write(
+            [
+                *(Upsert((row.conversation_id,), _MESSAGE, message_values(row)) for row in messages),
+                *(
+                    Upsert((row.tenant_id, row.user_id), _CONVERSATION, _conversation_values(row))
+                    for row in conversations
+                ),
+                *(Upsert((row.tenant_id, row.user_id), _TITLE, _title_values(row)) for row in titles),
+                *_turn_upserts(turns, turns),
+            ]
+        )
 
     async def write_turns(self, turns: Sequence[TurnRow], listed: Sequence[TurnRow]) -> None:
         """Write ``turns``, and those of them that are ``listed`` to their user's list. Raises Retryable likewise."""
-        await self._execute_all(_turn_statements(turns, listed))
-
-    async def _execute_all(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
-        await at_once(self._cql.execute(*statement) for statement in statements)
+        await self._cql.write(_turn_upserts(turns, listed))
 
 
-def _turn_statements(turns: Sequence[TurnRow], listed: Sequence[TurnRow]) -> list[tuple[str, tuple[object, ...]]]:
-    statements = [(_TURN, turn_values(turn)) for turn in turns]
-    return [*statements, *((_TURN_OF_USER, turn_of_user_values(turn)) for turn in listed)]
+def _turn_upserts(turns: Sequence[TurnRow], listed: Sequence[TurnRow]) -> list[Upsert]:
+    upserts = [Upsert((turn.turn_id,), _TURN, turn_values(turn)) for turn in turns]
+    upserts += [
+        Upsert((turn.tenant_id, turn.user_id, turn.api), _TURN_OF_USER, turn_of_user_values(turn)) for turn in listed
+    ]
+    return upserts
 
 
 def message_values(row: MessageRow) -> tuple[object, ...]:

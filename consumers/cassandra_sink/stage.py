@@ -38,7 +38,7 @@ from consumers.cassandra_sink.titles import title_row
 from consumers.cassandra_sink.turns import HeldTurn
 from consumers.records import by_partition
 from schemas.errors import Retryable
-from schemas.ports import ActiveTurns, Cql, LogReader, Metrics, Outgoing, Producer, Received, TopicPartition
+from schemas.ports import ActiveTurns, LogReader, Metrics, Outgoing, Producer, Received, TopicPartition, WritingCql
 from schemas.serde import encode, event_headers
 from schemas.tokens import Cleared, Persisted, TokenEvent
 from schemas.topics import TOKENS
@@ -188,7 +188,7 @@ class PersistAnswers:
 
 def persist_answers(
     *,
-    cql: Cql,
+    cql: WritingCql,
     redis: Redis,
     active: ActiveTurns,
     log: LogReader,

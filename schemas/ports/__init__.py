@@ -25,8 +25,10 @@ from schemas.ports.stores import (
     StoredPiece,
     TurnClaim,
     TurnClaims,
+    Upsert,
     UsageRow,
     UsageRows,
+    WritingCql,
 )
 from schemas.ports.telemetry import Metrics
 
@@ -71,7 +73,9 @@ __all__ = [
     "TurnClaim",
     "TurnClaims",
     "TurnLookup",
+    "Upsert",
     "UsageRow",
     "UsageRows",
     "Verdict",
+    "WritingCql",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from schemas.accounts import Account, Credential
 from schemas.content import Content
@@ -17,6 +17,25 @@ class Cql(Protocol):
 
     async def execute(self, query: str, values: Sequence[object] = ()) -> Sequence[Any]:
         """The rows (named tuples) of one CQL query with ``?`` markers, prepared once. Raises Retryable."""
+        ...
+
+
+class Upsert(NamedTuple):
+    """A row to write: a query as for ``Cql.execute``, and ``partition``, the values of the row's partition key."""
+
+    partition: tuple[object, ...]
+    query: str
+    values: Sequence[object]
+
+
+class WritingCql(Cql, Protocol):
+    """A Cassandra session that takes many rows at once."""
+
+    async def write(self, upserts: Sequence[Upsert]) -> None:
+        """Return when all are durable. Raises Retryable, in which case any subset may be.
+
+        The rows of a partition are sent together, a bounded number at a time.
+        """
         ...
 
 

@@ -13,48 +13,29 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import structlog
-from cassandra import (
-    AuthenticationFailed,
-    ConsistencyLevel,
-    CoordinationFailure,
-    DriverException,
-    OperationTimedOut,
-    RequestValidationException,
-    Timeout,
-    Unavailable,
-    UnresolvableContactPoints,
-)
+from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.connection import ConnectionException
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     DCAwareRoundRobinPolicy,
     FallthroughRetryPolicy,
     TokenAwarePolicy,
 )
-from cassandra.protocol import ErrorMessage
-from cassandra.query import UNSET_VALUE, PreparedStatement, SimpleStatement
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, PreparedStatement, SimpleStatement, Statement
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from schemas.at_once import at_once
 from schemas.errors import Fatal, Retryable
+from schemas.ports import Upsert
+from turnstream.stores.cassandra_failures import DRIVER_ERRORS, translated
 
 _log: Final = structlog.get_logger(__name__)
 
-# What a later request may find healed. Everything else that the driver raises is a mistake of ours or of the set-up.
-_PASSING: Final = (
-    Unavailable,
-    Timeout,
-    CoordinationFailure,
-    OperationTimedOut,
-    NoHostAvailable,
-    ConnectionException,
-    UnresolvableContactPoints,
-    TimeoutError,
-)
-
-
 _KEYSPACE_PER_STATEMENT: Final = 5
+
+# Queries, each with the values of its markers.
+_Request = Sequence[tuple[str, Sequence[object]]]
 
 
 class CassandraSettings(BaseModel):
@@ -88,6 +69,9 @@ class CassandraSettings(BaseModel):
     attempts_max: int = Field(default=3, ge=1)
     retry_delay_ms: int = Field(default=50, ge=0, description="Before the second attempt; doubled for each further.")
     requests_in_flight_max: int = Field(default=256, ge=1)
+    batch_rows_max: int = Field(
+        default=8, ge=1, description="Of one partition in one request; a row may be as large as an answer."
+    )
     statements_max: int = Field(default=128, ge=1, description="Distinct queries; more means that one is built.")
     schema_seconds_max: float = Field(default=30.0, gt=0, description="For one statement that changes the schema.")
 
@@ -111,18 +95,33 @@ class CassandraSession:
         attempts or within ``answer_seconds_max``, Fatal when the server rejects the query, TypeError or ValueError
         when the values do not fit it.
         """
-        bound = [UNSET_VALUE if value is None else value for value in values]
+        return await self._request(((query, values),))
+
+    async def write(self, upserts: Sequence[Upsert]) -> None:
+        """As ``WritingCql.write``, ``batch_rows_max`` rows in a request. Otherwise as ``execute``."""
+        rows_of: dict[tuple[object, ...], list[tuple[str, Sequence[object]]]] = {}
+        for partition, query, values in upserts:
+            rows_of.setdefault(partition, []).append((query, values))
+        size = self._settings.batch_rows_max
+        await at_once(
+            self._request(rows[first : first + size])
+            for rows in rows_of.values()
+            for first in range(0, len(rows), size)
+        )
+
+    async def _request(self, request: _Request) -> Sequence[Any]:
+        bound = [(query, [UNSET_VALUE if value is None else value for value in values]) for query, values in request]
         try:
             async with asyncio.timeout(self._settings.answer_seconds_max):
-                return await self._insist(query, bound)
+                return await self._insist(bound)
         except TimeoutError as error:
-            raise _translated(error, query) from error
+            raise translated(error, bound[0][0]) from error
 
-    async def _insist(self, query: str, bound: Sequence[object]) -> Sequence[Any]:
+    async def _insist(self, request: _Request) -> Sequence[Any]:
         delay_s = self._settings.retry_delay_ms / 1000
         for attempt in range(1, self._settings.attempts_max + 1):
             try:
-                return await self._attempt(query, bound)
+                return await self._attempt(request)
             except Retryable:
                 if attempt == self._settings.attempts_max:
                     raise
@@ -135,15 +134,17 @@ class CassandraSession:
         run = partial(self._session.execute, simple, timeout=self._settings.schema_seconds_max)
         try:
             await asyncio.to_thread(run)
-        except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage) as error:
-            raise _translated(error, statement) from error
+        except DRIVER_ERRORS as error:
+            raise translated(error, statement) from error
 
-    async def _attempt(self, query: str, values: Sequence[object]) -> Sequence[Any]:
+    async def _attempt(self, request: _Request) -> Sequence[Any]:
         try:
-            statement = self._statements.get(query) or await self._prepare(query)
-            return await self._answer(statement, values)
-        except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage, TimeoutError) as error:
-            raise _translated(error, query) from error
+            prepared = [self._statements.get(query) or await self._prepare(query) for query, _ in request]
+            if len(request) == 1:
+                return await self._answer(prepared[0], request[0][1])
+            return await self._answer(_together(prepared, [values for _, values in request]), None)
+        except DRIVER_ERRORS as error:
+            raise translated(error, request[0][0]) from error
 
     async def _prepare(self, query: str) -> PreparedStatement:
         async with self._preparing:
@@ -155,7 +156,7 @@ class CassandraSession:
                 self._statements[query] = statement
             return self._statements[query]
 
-    async def _answer(self, statement: PreparedStatement, values: Sequence[object]) -> Sequence[Any]:
+    async def _answer(self, statement: Statement, values: Sequence[object] | None) -> Sequence[Any]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Sequence[Any]] = loop.create_future()
         # The driver's own timer comes first; this one is for a driver thread that died.
@@ -182,8 +183,8 @@ async def open_session(settings: CassandraSettings) -> AsyncIterator[CassandraSe
     try:
         async with asyncio.timeout(settings.connect_seconds_max):
             session = await asyncio.to_thread(_connect, settings, keyspace, abandoned)
-    except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage, TimeoutError) as error:
-        raise _translated(error, "connect") from error
+    except DRIVER_ERRORS as error:
+        raise translated(error, "connect") from error
     finally:
         # A thread cannot be cancelled: one that connects after the deadline closes what it opened.
         abandoned.set()
@@ -244,6 +245,14 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "anti-pattern due to ambiguity in non-qualified table names" not in record.getMessage()
 
 
+def _together(statements: Sequence[PreparedStatement], values: Sequence[Sequence[object]]) -> BatchStatement:
+    # Rows of one partition are one mutation for Cassandra: whole or not at all, without a log of batches.
+    batch = BatchStatement(BatchType.UNLOGGED)
+    batch.add_all(statements, values)
+    batch.is_idempotent = True
+    return batch
+
+
 def _succeed(answer: asyncio.Future[Sequence[Any]], rows: Sequence[Any] | None) -> None:
     if not answer.done():
         answer.set_result(() if rows is None else rows)
@@ -252,21 +261,3 @@ def _succeed(answer: asyncio.Future[Sequence[Any]], rows: Sequence[Any] | None) 
 def _fail(answer: asyncio.Future[Sequence[Any]], error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
-
-
-def _translated(error: Exception, query: str) -> Retryable | Fatal:
-    # The query has markers for values, so its text holds no content; the driver's message might.
-    kind = type(error).__name__
-    if isinstance(error, NoHostAvailable) and any(_is_refusal(cause) for cause in _causes(error)):
-        return Fatal(f"Cassandra refused us ({kind}): {query}")
-    if isinstance(error, _PASSING) or (isinstance(error, ErrorMessage) and not _is_refusal(error)):
-        return Retryable(f"Cassandra did not answer ({kind}): {query}")
-    return Fatal(f"Cassandra rejected a statement ({kind}): {query}")
-
-
-def _is_refusal(error: object) -> bool:
-    return isinstance(error, AuthenticationFailed | RequestValidationException)
-
-
-def _causes(error: NoHostAvailable) -> tuple[object, ...]:
-    return tuple(error.errors.values()) if isinstance(error.errors, dict) else ()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from schemas.ports import Cql, Owner, UsageRow
+from schemas.ports import Owner, Upsert, UsageRow, WritingCql
 from schemas.timestamps import unix_ms
 from stream_processors.bounded_gather import execute_each
 
@@ -23,12 +23,12 @@ _IN_FLIGHT_MAX: Final = 32
 class CassandraUsageRows:
     """A partition per user and day, a row per turn: written twice it is the same row, and a sum counts it once."""
 
-    def __init__(self, cql: Cql) -> None:
+    def __init__(self, cql: WritingCql) -> None:
         self._cql = cql
 
     async def store(self, rows: Sequence[UsageRow]) -> None:
         """Keep these rows, idempotently. Raises Retryable."""
-        await execute_each(self._cql, _STORE, [_values(row) for row in rows], _IN_FLIGHT_MAX)
+        await self._cql.write([_upsert(row) for row in rows])
 
     async def days(self, owner: Owner, first_day: int, last_day: int) -> Sequence[UsageRow]:
         """The user's rows of these days, both included, in no certain order. Raises Retryable."""
@@ -45,11 +45,10 @@ class CassandraUsageRows:
         return found
 
 
-def _values(row: UsageRow) -> tuple[object, ...]:
-    return (
-        row.tenant_id,
-        row.user_id,
-        row.submitted_at_ms // MS_PER_DAY,
+def _upsert(row: UsageRow) -> Upsert:
+    partition = (row.tenant_id, row.user_id, row.submitted_at_ms // MS_PER_DAY)
+    values = (
+        *partition,
         row.turn_id,
         row.key_id,
         row.model,
@@ -58,6 +57,7 @@ def _values(row: UsageRow) -> tuple[object, ...]:
         row.cached_tokens,
         row.submitted_at_ms,
     )
+    return Upsert(partition, _STORE, values)
 
 
 def _row(owner: Owner, row: Any) -> UsageRow:

@@ -17,7 +17,7 @@ from producers.app import make_app
 from producers.ingest.admission import Admission
 from producers.ingest.ports import IngestPorts
 from schemas.cursors import cursor_key
-from schemas.ports import Cql, LogReader, LogTail, Producer, TopicPartition
+from schemas.ports import LogReader, LogTail, Producer, TopicPartition, WritingCql
 from schemas.topics import TOKENS
 from stream_processors.auth.cassandra_conversations import CassandraConversations
 from stream_processors.moderation.toml_rules import load_policy
@@ -106,7 +106,7 @@ def _live_turns(process: Process, tail: LogTail, log: LogReader, producer: Produ
 class _Opened:
     producer: Producer
     log: LogReader
-    cql: Cql
+    cql: WritingCql
 
 
 def _ingest_ports(process: Process, opened: _Opened, turns: LiveTurns, answers: Answers) -> IngestPorts:

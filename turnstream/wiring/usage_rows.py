@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from consumers.loop import run_batches
 from consumers.usage_rows.stage import STAGE, StoreUsage
 from consumers.work import BatchWork
-from schemas.ports import Cql, Producer
+from schemas.ports import Producer, WritingCql
 from schemas.topics import USAGE_EVENTS
 from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
 from turnstream.stores.usage_rows import CassandraUsageRows
@@ -15,7 +15,7 @@ from turnstream.wiring.process import Process
 
 
 async def start_usage_rows(
-    process: Process, tasks: asyncio.TaskGroup, open_ports: AsyncExitStack, cql: Cql, producer: Producer
+    process: Process, tasks: asyncio.TaskGroup, open_ports: AsyncExitStack, cql: WritingCql, producer: Producer
 ) -> None:
     """Begin to store usage in ``tasks``; the membership ends with ``open_ports``."""
     settings = process.settings

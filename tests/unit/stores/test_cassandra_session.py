@@ -11,9 +11,11 @@ from cassandra import InvalidRequest, OperationTimedOut, Unauthorized, Unavailab
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionShutdown
 from cassandra.protocol import OverloadedErrorMessage
-from cassandra.query import UNSET_VALUE
+from cassandra.query import UNSET_VALUE, BatchType
 
 from schemas.errors import Fatal, Retryable
+from schemas.ports import Upsert
+from turnstream.stores import cassandra
 from turnstream.stores.cassandra import CassandraSession, CassandraSettings
 
 QUERY = "SELECT x FROM t WHERE k = ?"
@@ -181,3 +183,57 @@ async def test_waiting_for_a_slot_counts_as_waiting_for_an_answer() -> None:
     outcomes = await asyncio.gather(*(cql.execute(QUERY) for _ in range(3)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Retryable] * 3
     assert len(driver.sent) == 3
+
+
+class Batch:
+    """The driver's batch, which takes real prepared statements alone."""
+
+    def __init__(self, kind: BatchType) -> None:
+        assert kind is BatchType.UNLOGGED
+        self.is_idempotent = False
+        self.query = ""
+        self.rows: list[list[object]] = []
+
+    def add_all(self, statements: Sequence[SimpleNamespace], values: Sequence[list[object]]) -> None:
+        self.query = " & ".join(statement.query for statement in statements)
+        self.rows.extend(values)
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    made: list[Batch] = []
+
+    def make(kind: BatchType) -> Batch:
+        made.append(Batch(kind))
+        return made[-1]
+
+    monkeypatch.setattr(cassandra, "BatchStatement", make)
+    return made
+
+
+async def test_rows_of_a_partition_go_together_a_bounded_number_at_a_time(batches: list[Batch]) -> None:
+    driver = Driver([None, None, None])
+    cql = session(driver, SETTINGS.model_copy(update={"batch_rows_max": 2}))
+    rows = [("a", 1), ("b", 1), ("a", None), ("a", 3)]
+    await cql.write([Upsert((key,), QUERY, (key, value)) for key, value in rows])
+    assert [batch.rows for batch in batches] == [[["a", 1], ["a", UNSET_VALUE]]]
+    assert [query for query, _ in driver.sent] == [f"{QUERY} & {QUERY}", QUERY, QUERY]
+
+
+async def test_a_batch_is_tried_again_as_a_query_is(batches: list[Batch]) -> None:
+    driver = Driver([OperationTimedOut(), None])
+    await session(driver).write([Upsert(("a",), QUERY, ("a", 1)), Upsert(("a",), QUERY, ("a", 2))])
+    assert len(driver.sent) == len(batches) == 2
+
+
+async def test_a_write_of_which_one_row_is_not_confirmed_is_retryable() -> None:
+    driver = Driver([OperationTimedOut(), None])
+    cql = session(driver, SETTINGS.model_copy(update={"attempts_max": 1}))
+    with pytest.raises(Retryable):
+        await cql.write([Upsert(("a",), QUERY, ("a",)), Upsert(("b",), QUERY, ("b",))])
+
+
+async def test_nothing_to_write_asks_nobody() -> None:
+    driver = Driver()
+    await session(driver).write([])
+    assert driver.sent == []
