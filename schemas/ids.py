@@ -57,6 +57,15 @@ def parse_turn_id(text: str) -> str:
     return turn_id
 
 
+def is_turn_id(text: str) -> bool:
+    """Whether ``text`` has the form of a bare turn id."""
+    try:
+        _decode(text)
+    except ValueError:
+        return False
+    return True
+
+
 def public_turn_id(turn_id: str) -> str:
     """The id under which clients of the OpenAI-compatible API know the turn."""
     return PUBLIC_TURN_PREFIX + turn_id

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from producers.replay.fields import HEADERS, RECORD
 from schemas import headers
+from schemas.ids import is_turn_id
 from schemas.ports import Record
 from schemas.topics import BY_NAME, DLQ_SUFFIX, Key, Topic
 
@@ -56,7 +57,7 @@ class Reading:
     @property
     def turn_id(self) -> str | None:
         """The turn, as the header says it, else the value, else the key of a topic that is keyed by turns."""
-        return self.headers.get(headers.TURN) or self._first("turn_id") or self._key(Key.TURN)
+        return self.headers.get(headers.TURN) or self._first("turn_id") or self._turn_of_key()
 
     @property
     def conversation_id(self) -> str | None:
@@ -91,6 +92,11 @@ class Reading:
             if isinstance(found := part.get(name), str):
                 return found
         return None
+
+    def _turn_of_key(self) -> str | None:
+        key = self._key(Key.TURN)
+        # The probes of the edges lie among the turns, under keys of their own.
+        return key if key is not None and is_turn_id(key) else None
 
     def _key(self, kind: Key) -> str | None:
         topic = BY_NAME.get(self.record.topic.removesuffix(DLQ_SUFFIX))

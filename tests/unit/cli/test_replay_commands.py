@@ -19,6 +19,7 @@ from schemas import topics
 from schemas.errors import Fatal, Retryable
 from schemas.ports import Record, TopicPartition
 from schemas.serde import encode
+from schemas.tokens import Probed
 from stream_processors.topology import ROWS
 from tests.support.answer_records import PARTITION, answer, turn_id_of
 from tests.support.memory_log import MemoryLog
@@ -241,6 +242,18 @@ async def test_what_fails_for_a_moment_is_given_again_and_what_stays_ends_the_ru
     failures[0] = 3
     with pytest.raises(Retryable, match="rests"):
         await retrying(act, policy)(())
+
+
+async def test_a_rebuild_passes_over_records_of_no_turn() -> None:
+    log = MemoryLog(topics={TOKENS: 6})
+    probe = encode(Probed(edge_id="e", nonce="n"))
+    log.put(TOKENS, b"probe-e", probe, (), PARTITION.partition, timestamp_ms=1_700_000_000_000)
+    for event in answer(1, "a"):
+        key = turn_id_of(1).encode()
+        log.put(TOKENS, key, encode(event), (), PARTITION.partition, timestamp_ms=1_700_000_000_001)
+    wanted = Selection(topic=TOKENS, since_ms=1_700_000_000_000)
+    meant = await whole_turns(log.reader(), TopicPartitions({TOKENS: 6}), wanted, lambda _progress: None)
+    assert meant.turns == frozenset({turn_id_of(1)})
 
 
 async def test_a_rebuild_means_whole_turns() -> None:
