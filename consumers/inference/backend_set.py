@@ -12,7 +12,7 @@ from consumers.inference.pool import PoolSettings
 from consumers.inference.server_health import ServerHealth, choose
 from schemas.errors import Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, InferenceBackend
+from schemas.ports import Generated, InferenceBackend, Wanted, at_once
 
 _log = structlog.get_logger()
 
@@ -52,7 +52,9 @@ class BackendSet:
         """Answers under way, by the server's address."""
         return {server.name: server.health.in_flight for server in self._servers}
 
-    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+    async def generate(
+        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once
+    ) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``."""
         server = self._choose()
         task = asyncio.current_task()
@@ -60,7 +62,7 @@ class BackendSet:
             raise RuntimeError("answers are read in a task")
         try:
             choices_open = request.turn.generation.n
-            async with aclosing(server.backend.generate(request, prefix)) as pieces:
+            async with aclosing(server.backend.generate(request, prefix, wanted)) as pieces:
                 while choices_open:
                     piece = await self._next(server, task, pieces)
                     server.health.hear(self._now_s())

@@ -14,8 +14,9 @@ class Generation:
     """The answer of one generation as it grows: what ``answer`` had, and what the backend adds.
 
     ``choices`` are totals of the whole answer. The backend is read in a task of ``group``, which waits
-    while more than ``buffered_chars_max`` characters are not yet on the log. ``on_news`` is called whenever there
-    is more, the end, or a failure. A failure of the backend is kept here and never raised into the group.
+    while more than ``buffered_chars_max`` characters are not yet on the log; a backend that lets its answer pile up is
+    read when somebody does ``want`` more. ``on_news`` is called whenever there is more, the end, or a failure. A
+    failure of the backend is kept here and never raised into the group.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Generation:
         self._buffered_chars_max = buffered_chars_max
         self._on_news = on_news
         self._room = asyncio.Event()
-        self._task = group.create_task(self._run(backend.generate(request, answer.text)))
+        self._asked = asyncio.Event()
+        self._asked.set()
+        self._task = group.create_task(self._run(backend.generate(request, answer.text, self._asked.wait)))
 
     @property
     def tokens(self) -> int:
@@ -76,6 +79,10 @@ class Generation:
         """Whether there is something that ``answer`` lacks, an end, or a failure."""
         return self.ended or self.failure is not None or self.adds_to(answer)
 
+    def want(self) -> None:
+        """All that there is was looked at, and somebody waits for more."""
+        self._asked.set()
+
     def sent(self, answer: Answer) -> None:
         """The log now has ``answer``: make room for as much again."""
         self._sent_chars = answer.chars
@@ -104,6 +111,7 @@ class Generation:
             if piece.finish_reason is not None:
                 self.reasons[piece.choice] = piece.finish_reason
             self.last = piece
+            self._asked.clear()
             self._on_news()
             if self.ended:
                 return

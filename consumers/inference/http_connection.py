@@ -90,6 +90,8 @@ class Connection(asyncio.Protocol):
         self.pieces.clear()
         if self.paused:
             self._transport.resume_reading()
+            # While nobody read, the server had to be silent.
+            self._heard_s = self._loop.time()
         self._unread_bytes = 0
         return taken
 

@@ -18,7 +18,7 @@ from consumers.inference.pool import PoolSettings
 from consumers.inference.sse_lines import SseDecoder
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated
+from schemas.ports import Generated, Wanted, at_once
 
 READY_S_MAX: Final = 2.0
 _TRY_AGAIN: Final = frozenset(
@@ -41,7 +41,9 @@ class OpenAiBackend:
             connections_max=settings.connections_max,
         )
 
-    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+    async def generate(
+        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once
+    ) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``. Raises PrefixUnsupported if ``prefix`` cannot be continued there."""
         if prefix and not self._settings.continues_prefix:
             raise PrefixUnsupported("this upstream cannot continue an answer")
@@ -56,6 +58,8 @@ class OpenAiBackend:
                         reading.feed(data)
                     for step in reading.take():
                         yield step
+                    if not reading.over:
+                        await wanted()
                 # Usage comes in a chunk after the reasons. Some servers close without [DONE]: then that is the end.
                 ends = reading.end()
                 response.leave()

@@ -18,7 +18,7 @@ from consumers.inference.side_by_side import side_by_side
 from consumers.inference.triton_reading import TritonReading
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated
+from schemas.ports import Generated, Wanted, at_once
 
 DEFAULT_MODEL: Final = "ensemble"
 # Rare on purpose: a server takes more than two pings without data within five minutes for an attack and hangs up
@@ -45,7 +45,9 @@ class TritonBackend:
         self._channel = grpc.aio.insecure_channel(settings.url, options=_channel_options(settings))
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
-    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+    async def generate(
+        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+    ) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``. One token per response, as TensorRT-LLM streams; one call per choice."""
         count = request.turn.generation.n
         if count == 1:

@@ -225,6 +225,7 @@ class TurnRun:
     async def _wait_for(self, generation: Generation) -> None:
         self._clock.listen()
         if not generation.has_news(self._log.answer):
+            generation.want()
             await self._clock.wait_for_news()
 
     # --- the log ---------------------------------------------------------------------------------------------

@@ -1,11 +1,18 @@
 """Servers that generate text."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from schemas.events import Decision, InferenceRequested
 from schemas.generation import TokenLogprob, ToolCallDelta
+
+# Returns once more of an answer is wanted.
+Wanted: TypeAlias = Callable[[], Awaitable[object]]
+
+
+async def at_once() -> None:
+    """More is always wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +37,13 @@ class Generated:
 class InferenceBackend(Protocol):
     """A server that generates text: Triton or an OpenAI-compatible upstream."""
 
-    def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+    def generate(
+        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once, /
+    ) -> AsyncGenerator[Generated, None]:
         """Stream the answer to the prompt, continuing after ``prefix``.
 
+        After each step, a backend that can let the answer pile up reads on only when ``wanted`` returns, and tells
+        all that came meanwhile in one step. Others may take no notice.
         Closing the iterator cancels the generation on the server. Raises Retryable when the server cannot be
         reached or breaks off, Malformed when it rejects the request for good.
         """

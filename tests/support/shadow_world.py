@@ -16,7 +16,17 @@ from schemas.errors import Malformed
 from schemas.events import InferenceRequested, TurnSubmitted
 from schemas.models import DEFAULT_CATALOGUE
 from schemas.plans import DEFAULT_PLANS
-from schemas.ports import BatchProcess, Generated, KeyedProcess, Owner, Producer, Record, TopicPartition
+from schemas.ports import (
+    BatchProcess,
+    Generated,
+    KeyedProcess,
+    Owner,
+    Producer,
+    Record,
+    TopicPartition,
+    Wanted,
+    at_once,
+)
 from schemas.shadow import PARTITIONS, shadow_topic
 from schemas.topics import INFERENCE_REQUESTS, TOKENS, TURNS_ADMITTED, TURNS_SUBMITTED, Topic
 from stream_processors.auth.caching import CachedAccounts
@@ -59,7 +69,9 @@ _QUICK = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, coalesce_ms_max=0
 class EchoBackend:
     """Answers with the model's name and the last words of the prompt, one word at a time."""
 
-    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+    async def generate(
+        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+    ) -> AsyncGenerator[Generated, None]:
         said = f"{request.served_model}: {request.prompt.messages[-1].content.text}".split(" ")
         words = [word if index == 0 else f" {word}" for index, word in enumerate(said)]
         done = 0

@@ -19,7 +19,17 @@ from schemas.generation import Sampling
 from schemas.messages import Message, Role
 from schemas.metrics import Counter, Gauge, Histogram
 from schemas.models import Price
-from schemas.ports import Generated, InferenceBackend, Outgoing, Received, Record, TopicPartition, Verdict
+from schemas.ports import (
+    Generated,
+    InferenceBackend,
+    Outgoing,
+    Received,
+    Record,
+    TopicPartition,
+    Verdict,
+    Wanted,
+    at_once,
+)
 from schemas.tokens import TokenEvent
 from schemas.topics import INFERENCE_REQUESTS, TOKENS, TURNS_CANCELLED, USAGE_EVENTS
 from tests.support.memory_log import MemoryLog
@@ -104,7 +114,9 @@ class FakeBackend:
     gate: asyncio.Semaphore | None = None
     spoken: int = 0
 
-    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+    async def generate(
+        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+    ) -> AsyncGenerator[Generated, None]:
         number = len(self.prefixes)
         self.prefixes.append(prefix)
         self.budgets.append(request.prompt.max_tokens)

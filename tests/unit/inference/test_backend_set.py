@@ -14,7 +14,7 @@ from consumers.inference.pool import PoolSettings
 from consumers.inference.server_health import ServerHealth, choose
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated
+from schemas.ports import Generated, Wanted, at_once
 from tests.unit.inference.inference_fakes import make_request, settled
 
 SETTINGS = PoolSettings(url="a, b", probe_interval_s=0.001, silence_s_min=0.001, cooldown_s_min=10)
@@ -34,7 +34,9 @@ class Server:
     open: int = 0
     closed: bool = False
 
-    async def generate(self, request: InferenceRequested, prefix: str) -> AsyncGenerator[Generated, None]:
+    async def generate(
+        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+    ) -> AsyncGenerator[Generated, None]:
         assert request.prompt.max_tokens
         assert not prefix
         self.asked += 1

@@ -1,0 +1,137 @@
+"""The OpenAI backend on a real socket: what it tells when, and that an answer may pile up."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from consumers.inference.http_connection import UNREAD_BYTES_MAX, Connection, HttpFailed
+from consumers.inference.openai_backend import OpenAiBackend
+from consumers.inference.pool import BackendKind, PoolSettings
+from schemas.errors import Retryable
+from tests.unit.inference.inference_fakes import make_request
+from tests.unit.inference.virtual_time import run_virtually
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+SILENCE_S_MAX = 10.0
+
+
+def event(data: str) -> bytes:
+    raw = f"data: {data}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(raw), raw)
+
+
+def word(text: str) -> bytes:
+    return event(json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}))
+
+
+REASON = event(json.dumps({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+END = event("[DONE]") + b"0\r\n\r\n"
+
+
+class Upstream:
+    """Says ``first`` at once and ``rest`` when it is told to ``go_on``."""
+
+    def __init__(self, first: bytes, rest: bytes) -> None:
+        self._first, self._rest = first, rest
+        self.go_on = asyncio.Event()
+        self.said = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + self._first)
+        await self.go_on.wait()
+        writer.write(self._rest)
+        writer.close()
+        self.said.set()
+
+
+@asynccontextmanager
+async def asked(first: bytes, rest: bytes) -> AsyncIterator[tuple[Upstream, OpenAiBackend]]:
+    upstream = Upstream(first, rest)
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    backend = OpenAiBackend(PoolSettings(backend=BackendKind.OPENAI, url=f"http://127.0.0.1:{port}/v1"))
+    try:
+        yield upstream, backend
+    finally:
+        upstream.go_on.set()
+        await backend.close()
+        server.close()
+
+
+async def test_what_comes_while_nobody_wants_more_is_one_step() -> None:
+    async with asked(word("a"), word(" b") + word(" c") + REASON + END) as (upstream, backend):
+        wanted = asyncio.Event()
+        async with aclosing(backend.generate(make_request(), "", wanted.wait)) as steps:
+            assert (await anext(steps)).text == "a"
+            more = asyncio.ensure_future(anext(steps))
+            upstream.go_on.set()
+            await until_all_came(backend)
+            assert not more.done()
+            wanted.set()
+            step = await more
+            assert (step.text, step.tokens) == (" b c", 2)
+            assert (await anext(steps)).finish_reason == "stop"
+
+
+async def test_what_was_said_before_the_upstream_broke_off_is_told_first() -> None:
+    async with asked(word("a"), word(" b")) as (upstream, backend):
+        wanted = asyncio.Event()
+        async with aclosing(backend.generate(make_request(), "", wanted.wait)) as steps:
+            assert (await anext(steps)).text == "a"
+            upstream.go_on.set()
+            await upstream.said.wait()
+            wanted.set()
+            assert (await anext(steps)).text == " b"
+            with pytest.raises(Retryable):
+                await anext(steps)
+
+
+async def until_all_came(backend: OpenAiBackend) -> None:
+    [connection] = backend._client._busy
+    while not connection.complete:  # noqa: ASYNC110 - the event loop brings it about, and tells nobody
+        await asyncio.sleep(0.001)
+
+
+# --- a reader that lets it pile up beyond the bound ---------------------------------------------------------
+
+
+class Transport(asyncio.Transport):
+    """Goes nowhere."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+async def paused_for(waited_s: float) -> Connection:
+    connection = Connection(SILENCE_S_MAX)
+    connection.connection_made(Transport())
+    connection.send(b"")
+    connection.data_received(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(UNREAD_BYTES_MAX + 1))
+    await asyncio.sleep(waited_s)
+    assert len(connection.take()) == UNREAD_BYTES_MAX + 1
+    return connection
+
+
+async def end_of(connection: Connection) -> None:
+    while True:
+        await connection.more()
+
+
+def test_time_in_which_nobody_read_is_not_the_servers_silence() -> None:
+    async def scenario() -> float:
+        connection = await paused_for(waited_s=1.9 * SILENCE_S_MAX)
+        begun_s = asyncio.get_running_loop().time()
+        with pytest.raises(HttpFailed, match="silent"):
+            await end_of(connection)
+        return asyncio.get_running_loop().time() - begun_s
+
+    assert run_virtually(scenario()) >= SILENCE_S_MAX
