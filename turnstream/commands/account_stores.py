@@ -27,6 +27,12 @@ def require_names(**names: str) -> None:
             fail(f"--{option} takes 1 to 64 letters, digits, dots, dashes or underscores", Exit.BAD_INPUT)
 
 
+def require_plan(settings: Settings, plan: str) -> None:
+    """End the command for a plan that is not set: its account could ask no model."""
+    if plan not in settings.plans:
+        fail(f"no such plan; there are {', '.join(settings.plans)}", Exit.BAD_INPUT)
+
+
 def with_cql(settings: Settings, work: Callable[[Cql], Awaitable[_T]]) -> _T:
     """Run ``work`` on a session of its own. Ends the command when Cassandra does not answer."""
     try:

@@ -16,7 +16,7 @@ from producers.accounts.ports import ApiKeyRow
 from producers.http.api_keys import KEY_ENTROPY_BYTES, key_hash, make_api_key
 from schemas.errors import Fatal
 from turnstream.clocks import now_ms
-from turnstream.commands.account_stores import require_names, tell, with_cql
+from turnstream.commands.account_stores import require_names, require_plan, tell, with_cql
 from turnstream.commands.audited import audited
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.running_stack import require_settings
@@ -63,6 +63,7 @@ def create(
     if len(label) > LABEL_CHARS_MAX:
         fail(f"--label takes at most {LABEL_CHARS_MAX} characters", Exit.BAD_INPUT)
     settings, created_at_ms = require_settings(), now_ms()
+    require_plan(settings, plan)
     key = make_api_key(secrets.token_bytes(KEY_ENTROPY_BYTES))
     row = ApiKeyRow(
         key_hash=key_hash(key, _pepper(settings)),
@@ -102,6 +103,8 @@ def list_keys() -> None:
     # What no key has is not worth its width.
     shown = {name: cells for name, cells in columns.items() if any(cell.plain for cell in cells)}
     table = Table(*(Column(name, no_wrap=name != "label") for name in shown), box=None, header_style="dim")
+    # It is copied from here: a narrow terminal must not cut it.
+    table.columns[0].min_width = max(map(len, columns["id"]), default=0)
     for cells in zip(*shown.values(), strict=True):
         table.add_row(*cells)
     Console().print(table)

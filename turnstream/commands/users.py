@@ -18,11 +18,10 @@ from producers.accounts.tenant_users import user_changed
 from schemas.accounts import AccountRole
 from schemas.ports import Cql
 from turnstream.clocks import now_ms
-from turnstream.commands.account_stores import require_names, tell, with_cql
+from turnstream.commands.account_stores import require_names, require_plan, tell, with_cql
 from turnstream.commands.audited import audited
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.running_stack import require_settings
-from turnstream.settings import Settings
 from turnstream.stores.users import CassandraUsers
 
 USERS_LISTED_MAX: Final = 10_000
@@ -53,7 +52,7 @@ def create(email: Email, tenant: Tenant = "public", plan: Plan = "free", role: R
     """Create a user and print the id. The password is asked for, or read from standard input if that is no terminal."""
     require_names(tenant=tenant)
     settings = require_settings()
-    _require_plan(settings, plan)
+    require_plan(settings, plan)
     try:
         address = email_address(email)
     except ValueError as error:
@@ -83,6 +82,8 @@ def list_users(tenant: Tenant = "public") -> None:
     """List the users of a tenant."""
     rows = with_cql(require_settings(), _on_users(lambda users: users.page(tenant, None, USERS_LISTED_MAX)))
     table = Table(*(Column(name, no_wrap=True) for name in ("id", "email", "plan", "roles", "state")), box=None)
+    # It is copied from here: a narrow terminal must not cut it.
+    table.columns[0].min_width = max((len(user.user_id) for user in rows), default=0)
     for user in sorted(rows, key=lambda user: (user.created_at_ms, user.user_id)):
         state = "[red]suspended[/]" if user.suspended else "[green]active[/]"
         roles = ",".join(role.value for role in user.roles)
@@ -106,7 +107,7 @@ def set_role(user_id: UserId, roles: Roles, tenant: Tenant = "public") -> None:
 
 def set_plan(user_id: UserId, plan: NewPlan, tenant: Tenant = "public") -> None:
     """Set a user's plan. Exit code 4: no such user."""
-    _require_plan(require_settings(), plan)
+    require_plan(require_settings(), plan)
     _change("users.set_plan", user_id, tenant, UserChange(plan=plan), {"plan": plan})
     typer.echo("changed")
 
@@ -131,11 +132,6 @@ def _change(
 
 def _on_users(work: Callable[[CassandraUsers], Awaitable[_T]]) -> Callable[[Cql], Awaitable[_T]]:
     return lambda cql: work(CassandraUsers(cql))
-
-
-def _require_plan(settings: Settings, plan: str) -> None:
-    if plan not in settings.plans:
-        fail(f"no such plan; there are {', '.join(settings.plans)}", Exit.BAD_INPUT)
 
 
 def _password() -> str:

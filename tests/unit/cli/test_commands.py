@@ -336,6 +336,19 @@ def test_keys_refuses_bad_names_in_one_line(option: str, value: str, stored_keys
     assert stored_keys == []
 
 
+def test_keys_refuses_a_plan_that_is_not_set(stored_keys: list[ApiKeyRow]) -> None:
+    assert_one_line(invoke("keys", "create", "--plan", "nope"), Exit.BAD_INPUT, "no such plan; there are free, ")
+    assert stored_keys == []
+
+
+def test_a_narrow_terminal_does_not_cut_the_ids_of_keys(
+    stored_keys: list[ApiKeyRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    invoke("keys", "create", "--user", "a-user-with-a-long-name", "--plan", "enterprise", "--expires", "30d")
+    assert stored_keys[0].key_id in invoke("keys", "list").stdout
+
+
 def test_keys_without_a_pepper_names_the_variable(
     stored_keys: list[ApiKeyRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
