@@ -1,12 +1,11 @@
 """``turnstream audit``: what operators did."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from producers.audit.reading import read_actions
@@ -40,7 +39,7 @@ def _audit() -> None:
 def list_actions(
     *, since: Since = None, actor: ActorName = None, action: ActionName = None, as_json: AsJson = False
 ) -> None:
-    """List the actions of operators, oldest first: each as it was begun and as it ended."""
+    """List the actions of operators, oldest first: each as it was begun and as it ended. Times are UTC."""
     settings = require_settings()
     try:
         since_ms = 0 if since is None else parse_time_ms(since, now_ms())
@@ -51,8 +50,14 @@ def list_actions(
     if as_json:
         for each in found:
             typer.echo(json.dumps(each.model_dump(mode="json", exclude_none=True)))
-    else:
-        Console().print(_table(found))
+        return
+    console = Console()
+    for each in found:
+        for line in _told(each):
+            # Subjects are copied from here, so nothing folds or cuts them.
+            console.print(Text(line), soft_wrap=True)
+    if not found:
+        typer.echo("no actions match", err=True)
 
 
 def _is_wanted(each: OperatorActed, actor: str | None, action: str | None) -> bool:
@@ -60,13 +65,8 @@ def _is_wanted(each: OperatorActed, actor: str | None, action: str | None) -> bo
     return named and (actor is None or each.actor == actor)
 
 
-def _table(actions: Sequence[OperatorActed]) -> Table:
-    names = ("at (UTC)", "actor", "action", "outcome")
-    narrow = (Column(name, no_wrap=True) for name in names)
-    wide = (Column(name, overflow="fold") for name in ("subject", "reason", "details"))
-    table = Table(*narrow, *wide, box=None, header_style="dim")
-    for each in actions:
-        details = ", ".join(f"{name}={value}" for name, value in each.details.items())
-        cells = (each.actor, each.action, each.outcome, each.subject, each.reason or "", details)
-        table.add_row(moment_text(each.acted_at_ms), *map(Text, cells))
-    return table
+def _told(each: OperatorActed) -> Iterator[str]:
+    yield f"{moment_text(each.acted_at_ms)}  {each.actor}  {each.action}  {each.outcome}  {each.subject}"
+    details = [f"{name}={value}" for name, value in each.details.items()]
+    if each.reason or details:
+        yield "    " + ", ".join([each.reason, *details] if each.reason else details)

@@ -161,7 +161,7 @@ def _print_lines(lines: Iterable[str]) -> None:
         typer.echo(line)
         found = True
     if not found:
-        typer.echo("no dead letters are meant", err=True)
+        typer.echo("no dead letters match", err=True)
 
 
 def _list_lines(rows: Sequence[LetterRow]) -> Iterator[str]:

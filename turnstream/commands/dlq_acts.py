@@ -99,7 +99,7 @@ def redrive(
     settings = require_settings()
     summary = _guarded(_redrive(settings, wanted, request, Pace(rate, time.monotonic) if execute else None))
     if not summary.letters:
-        fail("no dead letters are meant", Exit.NOT_FOUND)
+        fail("no dead letters match", Exit.NOT_FOUND)
     _print_summary(summary, executed=execute, as_json=as_json)
     if summary.obstacles:
         raise typer.Exit(Exit.FAILED)
@@ -144,7 +144,7 @@ def discard(
     )
     letters = _guarded(_discard(require_settings(), wanted, reason, execute=execute))
     if not letters:
-        fail("no open dead letters are meant", Exit.NOT_FOUND)
+        fail("no open dead letters match", Exit.NOT_FOUND)
     if as_json:
         for letter in letters:
             typer.echo(json.dumps({"place": str(letter.place), "discarded": execute}))

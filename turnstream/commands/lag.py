@@ -58,9 +58,9 @@ def _report(settings: Settings) -> LagReport:
 
 
 def _table(report: LagReport, *, by_partition: bool) -> Table:
-    numbers = (Column(name, justify="right", min_width=len(name)) for name in ("members", "records", "behind"))
+    numbers = (Column(name, justify="right", min_width=len(name)) for name in ("members", "left", "behind"))
     texts = (Column(name, overflow="fold") for name in ("group", "topic"))
-    table = Table(*texts, *numbers, box=None, header_style="dim", padding=(0, 1, 0, 0))
+    table = Table(*texts, *numbers, box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
     for group in report.groups:
         for row in _rows(group, by_partition=by_partition):
             table.add_row(*map(Text, row), style=None if group.members else "red")

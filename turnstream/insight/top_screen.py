@@ -80,7 +80,9 @@ def _failures(overview: Overview) -> RenderableType:
 
 def _table(first: str, *numbers: str) -> Table:
     columns = (Column(name, justify="right", min_width=len(name)) for name in numbers)
-    return Table(Column(first, min_width=26, overflow="fold"), *columns, box=None, header_style="dim")
+    name = Column(first, min_width=17, overflow="fold")
+    # All pools fit into 80 columns.
+    return Table(name, *columns, box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
 
 
 def _ms(value: int | None) -> str:

@@ -16,7 +16,7 @@ def render(summary: DiffSummary, listed: Sequence[Difference], console: Console)
     """The summary, then one line per changed turn, at most ``ROWS_MAX`` of them."""
     console.print(_summary(summary))
     if not listed:
-        console.print("no turn changed in this way")
+        console.print("no changed turns to list")
         return
     table = Table("turn", "changed", "decision", "rules", "prompt tokens", "answer", "tokens out", "ttft ms", box=None)
     for each in listed[:ROWS_MAX]:

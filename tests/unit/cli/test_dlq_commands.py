@@ -159,7 +159,10 @@ def test_content_is_revealed_to_an_admin_with_a_reason_and_audited(
     assert [(each["action"], each["subject"], each["outcome"], each["actor"]) for each in told] == [
         ("dlq.reveal", place, outcome, "acme/ann") for outcome in ("begun", "done")
     ]
-    assert "Waldmann" not in invoke("audit", "list").output
+    listed = invoke("audit", "list").output
+    assert f"acme/ann  dlq.reveal  done  {place}" in listed
+    assert "    ticket 4711, origin=" in listed
+    assert "Waldmann" not in listed
 
 
 @pytest.mark.parametrize("actor", [Actor("os:ann"), Actor("acme/ann", frozenset({AccountRole.OPERATOR}))])
