@@ -4,6 +4,7 @@ An answer has one or several choices. A choice is text, tool calls and the log p
 which only grows; so one state of an answer either begins another one, or they are two different answers.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from schemas.events import InferenceRequested, Route
@@ -149,6 +150,13 @@ def fold(answer: Answer, event: TokenEvent, at_ms: int) -> Answer:
         return replace(answer, state=state, routes=(*answer.routes, event.route))
     ended = at_ms if state.terminal is not None and answer.state.terminal is None else answer.ended_at_ms
     return replace(answer, state=state, ended_at_ms=ended)
+
+
+def fold_all(answer: Answer, events: Iterable[TokenEvent], at_ms: int) -> Answer:
+    """The answer after ``events``, all recorded at ``at_ms``."""
+    for event in events:
+        answer = fold(answer, event, at_ms)
+    return answer
 
 
 def with_choice(choices: tuple[Choice, ...], index: int, choice: Choice) -> tuple[Choice, ...]:

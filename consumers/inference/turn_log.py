@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from consumers.inference import core
-from consumers.inference.answer import Answer, fold, next_attempt
+from consumers.inference.answer import Answer, fold, fold_all, next_attempt
 from consumers.inference.core import InferenceSettings
 from schemas import ids, serde
 from schemas.errors import Malformed, OutcomeUnknown, Retryable
@@ -49,12 +49,13 @@ class TurnLog:
         self._traceparent = traceparent
         self._settings = settings
         self._now_ms = now_ms
+        self._key = turn.turn_id.encode()
         self._source = TopicPartition(TOKENS.name, ids.turn_partition(turn.turn_id))
         # What was read from the log itself, up to ``_position``; ``answer`` is ahead of it by own appends.
         self._verified = Answer()
         self._position: int | None = None
-        # Just behind the last record of its own that is known to be on the log.
-        self._written_to = 0
+        # Where the records since then are that ``answer`` has.
+        self._own: set[int] = set()
         self._tried = 0
 
     async def claim(self) -> int:
@@ -93,7 +94,7 @@ class TurnLog:
 
         Raises Displaced, Retryable.
         """
-        await self._look_to(max(self._written_to, self._position or 0))
+        await self._look_to(max(self._own) + 1 if self._own else self._position or 0)
 
     async def _look_to(self, stop: int) -> None:
         await self._read_to(stop)
@@ -107,9 +108,8 @@ class TurnLog:
         """
         now = self._now_ms()
         offsets = await self._producer.append([*(self.outgoing(event, now) for event in events), *others])
-        for event, offset in zip(events, offsets, strict=False):
-            self.answer = fold(self.answer, event, now)
-            self._written_to = offset + 1
+        self.answer = fold_all(self.answer, events, now)
+        self._own.update(offsets[: len(events)])
 
     def outgoing(self, event: TokenEvent, now_ms: int) -> Outgoing:
         """The record of a token event of this turn.
@@ -128,22 +128,27 @@ class TurnLog:
         self._tried = next_attempt(self.answer, self._tried)
         event = core.fence(self._turn.turn_id, self._tried, self.owner, self._route)
         try:
-            [offset] = await self._producer.append([self.outgoing(event, self._now_ms())])
+            return (await self._producer.append([self.outgoing(event, self._now_ms())]))[0]
         except OutcomeUnknown:
             # It may be there or not: the next fence is higher in either case.
             return None
-        self._written_to = offset + 1
-        return offset
 
     async def _read_to(self, stop: int) -> None:
         start = await self._start() if self._position is None else self._position
+        found: list[Record] = []
         while start < stop:
             page_end = min(stop, start + self._settings.readback_records_max)
-            for record in await self._reader.read_range(self._source, start, page_end):
-                self._verify(record)
-            self._position = start = page_end
+            records = await self._reader.read_range(self._source, start, page_end)
+            found.extend(record for record in records if record.key == self._key)
+            start = page_end
+        # Nobody else wrote about the turn: then the log says what was appended, in that order.
+        if any(record.offset not in self._own for record in found):
+            self.answer = self._verified
+            for record in found:
+                self._fold(record)
+        self._verified = self.answer
+        self._own.clear()
         self._position = stop
-        self.answer = self._verified
 
     async def _start(self) -> int:
         if self._turn.tokens_from is not None:
@@ -151,13 +156,11 @@ class TurnLog:
         since_ms = max(0, ids.turn_time_ms(self._turn.turn_id) - self._settings.lookback_ms_max)
         return (await self._reader.offsets_at([self._source], since_ms))[self._source]
 
-    def _verify(self, record: Record) -> None:
-        if record.key != self._turn.turn_id.encode():
-            return
+    def _fold(self, record: Record) -> None:
         try:
             event = serde.decode_token(record.value, record.headers)
         except Malformed:
             # No reader counts what it cannot read, so neither does an owner.
             _log.warning("token_record_unreadable", partition=record.partition, offset=record.offset)
             return
-        self._verified = fold(self._verified, event, record.timestamp_ms)
+        self.answer = fold(self.answer, event, record.timestamp_ms)

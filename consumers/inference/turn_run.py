@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from consumers.inference import core, failures, turn_outcome
-from consumers.inference.answer import can_go_on, fold, handed_on
+from consumers.inference.answer import can_go_on, fold_all, handed_on
 from consumers.inference.generation import Generation
 from consumers.inference.outage import Circumstances, Outage, Reaction, after_failure, pause_ms, react
 from consumers.inference.pieces import unsent, verdict_on
@@ -152,10 +152,7 @@ class TurnRun:
             await self._finish(generation, filtered, ())
             return
         deltas = core.deltas(answer, self._turn.turn_id, pieces)
-        after = answer
-        for delta in deltas:
-            after = fold(after, delta, self._ports.now_ms())
-        if generation.ended and not generation.adds_to(after):
+        if generation.ended and not generation.adds_to(fold_all(answer, deltas, self._ports.now_ms())):
             reasons = core.finish_reasons(generation.reasons, generation.choices, self._turn.generation.n)
             await self._finish(generation, reasons, deltas)
         else:
@@ -283,9 +280,7 @@ class TurnRun:
     ) -> None:
         last = () if generation.last is None else (generation.last,)
         usage = core.measure(self._request.prompt, generation.tokens_before, last, generation.tokens)
-        after = self._log.answer
-        for event in piece:
-            after = fold(after, event, self._ports.now_ms())
+        after = fold_all(self._log.answer, piece, self._ports.now_ms())
         await self._end(core.finished(after, self._turn.turn_id, reasons, usage), piece)
 
     async def _fail(self, refusal: Refusal) -> None:
