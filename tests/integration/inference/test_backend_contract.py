@@ -32,10 +32,10 @@ def text(pieces: list[Generated]) -> str:
     return "".join(piece.text for piece in pieces)
 
 
-async def test_an_answer_streams_token_by_token_and_says_why_it_ended(backend: Backend) -> None:
+async def test_an_answer_streams_as_it_is_generated_and_says_why_it_ended(backend: Backend) -> None:
     pieces = await answer(backend, make_request(text=FAST.format("tokens=30")))
     assert text(pieces).endswith(" 28 29 30")
-    assert len([piece for piece in pieces if piece.text]) == 30
+    assert 1 < len([piece for piece in pieces if piece.text]) <= 30
     assert sum(piece.tokens for piece in pieces) == 30
     assert [piece.finish_reason for piece in pieces][-2:] == [None, "stop"]
 
@@ -49,7 +49,7 @@ async def test_history_reaches_the_model(backend: Backend) -> None:
 async def test_an_answer_goes_on_after_its_prefix(backend: Backend) -> None:
     request = make_request(text=f"Ada <|im_end|> {FAST.format('tokens=30')}")
     whole = await answer(backend, request)
-    prefix = text(whole[:12])
+    prefix = text(whole[: len(whole) // 2])
     rest = await answer(backend, request, prefix)
     assert prefix + text(rest) == text(whole)
 
@@ -93,8 +93,10 @@ async def test_an_error_is_told_apart_before_and_in_an_answer(
     with pytest.raises(error):
         await answer(backend, make_request(text=FAST.format(f"error={kind}")))
     pieces = backend.generate(make_request(text=FAST.format(f"error={kind} error_after=5")), "")
-    seen = [(await anext(pieces)).text for _ in range(5)]
-    assert all(seen)
+    tokens = 0
+    while tokens < 5:
+        tokens += (await anext(pieces)).tokens
+    assert tokens == 5
     with pytest.raises(error):
         await anext(pieces)
 
