@@ -102,8 +102,9 @@ def list_keys() -> None:
     }
     # What no key has is not worth its width.
     shown = {name: cells for name, cells in columns.items() if any(cell.plain for cell in cells)}
-    table = Table(*(Column(name, no_wrap=name != "label") for name in shown), box=None, header_style="dim")
-    # It is copied from here: a narrow terminal must not cut it.
+    columns_shown = (Column(name, overflow="fold") for name in shown)
+    table = Table(*columns_shown, box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
+    # It is copied from here: a narrow terminal must not cut or fold it.
     table.columns[0].min_width = max(map(len, columns["id"]), default=0)
     for cells in zip(*shown.values(), strict=True):
         table.add_row(*cells)

@@ -81,8 +81,9 @@ def create(email: Email, tenant: Tenant = "public", plan: Plan = "free", role: R
 def list_users(tenant: Tenant = "public") -> None:
     """List the users of a tenant."""
     rows = with_cql(require_settings(), _on_users(lambda users: users.page(tenant, None, USERS_LISTED_MAX)))
-    table = Table(*(Column(name, no_wrap=True) for name in ("id", "email", "plan", "roles", "state")), box=None)
-    # It is copied from here: a narrow terminal must not cut it.
+    columns = (Column(name, overflow="fold") for name in ("id", "email", "plan", "roles", "state"))
+    table = Table(*columns, box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
+    # It is copied from here: a narrow terminal must not cut or fold it.
     table.columns[0].min_width = max((len(user.user_id) for user in rows), default=0)
     for user in sorted(rows, key=lambda user: (user.created_at_ms, user.user_id)):
         state = "[red]suspended[/]" if user.suspended else "[green]active[/]"
