@@ -10,8 +10,7 @@ and duplicate appends there were:
 - a refusal does not count once the turn is cleared: it is of a repetition that found other circumstances.
 """
 
-from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from schemas.tokens import (
     Attached,
@@ -29,8 +28,7 @@ from schemas.tokens import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StreamState:
+class StreamState(NamedTuple):
     """Where a turn stands. It does not hold the text: readers that need it keep the deltas that counted."""
 
     cleared: Cleared | None = None
@@ -60,17 +58,15 @@ def advance(state: StreamState, event: TokenEvent) -> StreamState:
         return state
     match event:
         case Delta():
-            # For every delta of every reader: ``replace`` costs more than the rest of this.
-            seq = state.next_seq + 1
-            return StreamState(state.cleared, state.attempt, state.owner, seq, state.terminal, state.persisted)
+            return state._replace(next_seq=state.next_seq + 1)
         case AttemptStarted():
-            return replace(state, attempt=event.attempt, owner=event.owner)
+            return state._replace(attempt=event.attempt, owner=event.owner)
         case Cleared():
-            return replace(state, cleared=event)
+            return state._replace(cleared=event)
         case Persisted():
-            return replace(state, persisted=event)
+            return state._replace(persisted=event)
         case Finished() | Failed() | Refused() | Cancelled():
-            return replace(state, terminal=event)
+            return state._replace(terminal=event)
         case Attached() | Probed():
             return state
         case _:

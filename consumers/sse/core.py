@@ -99,8 +99,7 @@ class Piece(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What one batch of events brings, in the terms of a client. ``deltas`` counts those up to here."""
 
     cleared: Cleared | None = None

@@ -54,6 +54,7 @@ class TurnProgress:
         self.reader: Final = reader
         self.head_timed_out = False
         self._settings = settings
+        self._loop = asyncio.get_running_loop()
         self._deadline_s = deadline_s
         self._on_started = on_started
         self._step = Step(cleared=cleared)
@@ -68,7 +69,7 @@ class TurnProgress:
     @property
     def over(self) -> bool:
         """Whether no more text will come to this reader, for whatever reason."""
-        return self.ended or self._broken is not None or self._now_s() >= self._deadline_s
+        return self._step.terminal is not None or self._broken is not None or self._now_s() >= self._deadline_s
 
     @property
     def cleared(self) -> Cleared | None:
@@ -158,6 +159,5 @@ class TurnProgress:
             self.note_started()
         return bool(events)
 
-    @staticmethod
-    def _now_s() -> float:
-        return asyncio.get_running_loop().time()
+    def _now_s(self) -> float:
+        return self._loop.time()

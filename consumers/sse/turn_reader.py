@@ -93,7 +93,8 @@ class TurnReader:
 
     async def next_events(self, wait_s: float) -> Sequence[Placed]:
         """The next events; empty when about ``wait_s`` passed without any. Raises StreamBroken, Retryable."""
-        await self.wait(wait_s)
+        if not self._held:
+            await self.wait(wait_s)
         placed, self._held, self._bytes = self._held, [], 0
         return placed
 

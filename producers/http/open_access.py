@@ -22,7 +22,7 @@ class Watch:
         self.credential: Final = credential
         self.account: Account | None = None
         self.lost: str | None = None
-        self.on_lost: Callable[[], None] | None = None
+        self.on_lost: Callable[[], object] | None = None
         self.doubtful = False
 
     def lose(self, reason: str) -> None:

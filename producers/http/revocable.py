@@ -63,13 +63,15 @@ class _Response:
         """The next message of the client, or its leave when the access was lost."""
         if self._watch.lost is not None:
             return self._tell()
-        cut = asyncio.timeout(None)
+        waiting = asyncio.current_task()
+        if waiting is None:
+            raise RuntimeError("a response is written by a task")
+        self._watch.on_lost = waiting.cancel
         try:
-            async with cut:
-                self._watch.on_lost = lambda: cut.reschedule(0)
-                return await self._receive()
-        except TimeoutError:
-            if not cut.expired():
+            return await self._receive()
+        except asyncio.CancelledError:
+            # Cancelled by the loss alone, it goes on; by anybody else too, it ends.
+            if self._watch.lost is None or waiting.uncancel():
                 raise
             return self._tell()
         finally:

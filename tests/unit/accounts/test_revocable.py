@@ -1,8 +1,10 @@
 """What becomes of a response whose credential loses its access while it is written."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -42,8 +44,14 @@ class NoUses:
     async def note_use(self, key_hash: str, used_at_ms: int) -> None: ...
 
 
-async def answered(app: App) -> list[Message]:
-    """What the client reads of ``app``, which ends the session of its own request when it calls what it is given."""
+async def at_once() -> None: ...
+
+
+async def answered(app: App, sending: Callable[[], Awaitable[object]] = at_once) -> list[Message]:
+    """What the client reads of ``app``, which ends the session of its own request when it calls what it is given.
+
+    The client's message comes after ``sending``.
+    """
     directory = MemoryAccountDirectory({"sess_1": ANN})
     accounts = Accounts(directory, IngestSettings(), lambda: 0.0, lambda: 0)
     access = OpenAccess(accounts, KeyUses(NoUses(), 10, 5), lambda: 0)
@@ -53,6 +61,7 @@ async def answered(app: App) -> list[Message]:
         await app(scope, receive, send, lambda: access.hear(LOGGED_OUT))
 
     async def receive() -> Message:
+        await sending()
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Message) -> None:
@@ -112,3 +121,16 @@ async def test_a_stream_that_began_ends_with_the_loss() -> None:
     assert body.startswith(b"data: public\n\n")
     assert b"session_ended" in body
     assert b"secret" not in body
+
+
+async def test_a_request_that_is_cancelled_with_the_loss_ends() -> None:
+    async def leaving(_scope: Scope, receive: Receive, _send: Send, lose: Lose) -> None:
+        asking = asyncio.current_task()
+        assert asking is not None
+        loop = asyncio.get_running_loop()
+        loop.call_soon(asking.cancel)
+        loop.call_soon(lose)
+        await receive()
+
+    with pytest.raises(asyncio.CancelledError):
+        await answered(leaving, asyncio.Event().wait)
