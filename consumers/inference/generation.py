@@ -90,8 +90,8 @@ class Generation:
 
     async def close(self) -> None:
         """Stop reading and cancel the request on the server; returns when that is done."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if self._task.cancel():
+            await asyncio.wait([self._task])
 
     async def _run(self, pieces: AsyncGenerator[Generated, None]) -> None:
         try:

@@ -20,21 +20,20 @@ class SseDecoder:
 
     def feed(self, chunk: bytes) -> list[str]:
         """The data of the events that ``chunk`` completes, in order."""
-        whole, _, self._rest = (self._rest + self._with_lf(chunk)).rpartition(b"\n\n")
+        if b"\r" in chunk or (self._after_cr and chunk):
+            chunk = self._with_lf(chunk)
+        whole, _, self._rest = (self._rest + chunk).rpartition(b"\n\n")
         if len(whole) > self._event_bytes_max or len(self._rest) > self._event_bytes_max:
             self._check_sizes(whole)
-        found = (_data(event) for event in whole.decode(errors="replace").split("\n\n"))
-        return [data for data in found if data is not None]
+        events = whole.decode(errors="replace").split("\n\n")
+        return [data for event in events if (data := _data(event)) is not None]
 
     def _with_lf(self, chunk: bytes) -> bytes:
-        if self._after_cr and chunk:
+        if self._after_cr:
             chunk = chunk.removeprefix(b"\n")
-            self._after_cr = False
-        if b"\r" in chunk:
-            # A CR at the very end may be half of a CRLF: it ends the line now, and its LF is dropped later.
-            self._after_cr = chunk.endswith(b"\r")
-            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return chunk
+        # A CR at the very end may be half of a CRLF: it ends the line now, and its LF is dropped later.
+        self._after_cr = chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _check_sizes(self, whole: bytes) -> None:
         if max(map(len, (*whole.split(b"\n\n"), self._rest))) > self._event_bytes_max:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from schemas.events import Decision, InferenceRequested
 from schemas.generation import TokenLogprob, ToolCallDelta
@@ -15,8 +15,7 @@ async def at_once() -> None:
     """More is always wanted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Generated:
+class Generated(NamedTuple):
     """One step of generation: the next piece of text, and at the end why it ended.
 
     ``prompt_tokens`` and ``completion_tokens`` are totals of the engine's own count where it reports them. With
