@@ -78,7 +78,8 @@ PLAIN: Final = Generation()
 
 def is_plain(generation: Generation) -> bool:
     """Whether nothing but one text is asked for."""
-    return generation == PLAIN
+    # Most turns have this very object: their record does not mention it.
+    return generation is PLAIN or generation == PLAIN
 
 
 class ToolCallDelta(Event):

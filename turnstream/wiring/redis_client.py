@@ -2,10 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.connection import HiredisRespSerializer
 
 from turnstream.settings import RedisSettings
+
+
+class PackedByHiredis:
+    """A connection's commands, written by hiredis: redis-py does so for its blocking connections alone."""
+
+    _serializer: Final = HiredisRespSerializer()
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """As ``redis.asyncio.Connection.pack_command``. Raises redis.DataError for a value that is no argument."""
+        packed: list[bytes] = self._serializer.pack(*args)
+        return packed
 
 
 @asynccontextmanager
@@ -18,6 +31,8 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
         socket_connect_timeout=settings.connect_seconds_max,
         socket_timeout=settings.answer_seconds_max,
     )
+    # Which kind of connection it is (TCP, TLS, a socket file), the URL says.
+    pool.connection_class = type("PackedConnection", (PackedByHiredis, pool.connection_class), {})
     client = Redis(connection_pool=pool)
     try:
         yield client
