@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -74,7 +75,7 @@ class Answers:
             reader,
             self._settings,
             asyncio.get_running_loop().time() + seconds_max,
-            on_started=lambda: self._on_started(turn.turn_id),
+            on_started=partial(self._on_started, turn.turn_id),
         )
         begun_s = submitted_s(turn, self._now_ms, asyncio.get_running_loop().time())
         client, answer = self._begin(progress, receive, send, begun_s)
@@ -82,12 +83,14 @@ class Answers:
             writing = answer.stream(include_usage=form.include_usage)
         else:
             writing = answer.begun() if form.background else answer.whole()
+        # It may take minutes: no question waits for its answer in memory.
+        del turn
         try:
             await self._serve(client, progress, writing, movable=form.stream)
         finally:
             progress.note_started()
             if progress.over and not progress.ended and progress.broken is None:
-                _LOG.error("turn_unterminated", turn_id=turn.turn_id)
+                _LOG.error("turn_unterminated", turn_id=progress.identity.turn_id)
                 self._turns.metrics.count("turnstream_unterminated_turns_total", seen_by="edge")
 
     async def resume(

@@ -1,8 +1,8 @@
 """What ingest needs from the rest of the edge process, beside the ports of the contract."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from starlette.types import Receive, Send
 
@@ -30,7 +30,9 @@ from schemas.tokens import Cleared
 class Answerer(Protocol):
     """Writes answers as HTTP responses. Every method writes the whole response and closes what it was given."""
 
-    async def answer(self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, form: AnswerForm) -> None:
+    def answer(
+        self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, form: AnswerForm
+    ) -> Coroutine[Any, Any, None]:
         """The response to the request that made ``turn``, or to one that joins it: the whole answer from its start."""
         ...
 

@@ -1,9 +1,8 @@
 """Ingest: what a request to the edge does, on the ports of the edge process."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -64,7 +63,8 @@ class Ingest:
     async def take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
         """One turn, from its request to the last byte of its answer."""
         with self._counted_refusals(), self._admission.slot(queued=True):
-            await self._take_turn(understand, scope, receive, send)
+            answering = await self._begin_answer(understand, scope, receive, send)
+            await answering
 
     async def resume_completion(self, asked: Resumption, scope: Scope, receive: Receive, send: Send) -> None:
         """The rest of a turn of the caller's, as a stream."""
@@ -98,30 +98,33 @@ class Ingest:
     async def store(self, request: TurnRequest, headers: Headers, seconds_max: float) -> Cleared:
         """A turn that wants no answer, until the history shows it: its clearance says where."""
         with self._counted_refusals(), self._admission.slot(queued=False):
-            begun = await self._begin(request, Sender(self.callers.credential(headers)), headers)
+            sender = Sender(self.callers.credential(headers), headers.get(_TRACEPARENT))
+            begun = await self._begin(request, sender, _key(headers))
             try:
                 return await until_stored(begun.reader, seconds_max)
             finally:
                 # It waits for no GPU.
                 self._admission.started(begun.submission.event.turn.turn_id)
 
-    async def _take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _begin_answer(
+        self, understand: Understand, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        """The answer to a turn that is on the log now. Nothing of its request is held while it is written."""
         headers = Headers(scope=scope)
         exchange = exchange_of(scope)
         credential = exchange.credential or self.callers.credential(headers)
         # A malformed key is told before the body is read.
-        read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
+        key = _key(headers)
         body = await self.read_body(headers, receive)
         request = await understand(body, lambda: self.callers.resolve(credential))
-        begun = await self._begin(request, Sender(credential, origin=self._origins.origin(scope)), headers)
+        sender = Sender(credential, headers.get(_TRACEPARENT), self._origins.origin(scope))
+        begun = await self._begin(request, sender, key)
         submission = begun.submission
         turn = submission.event.turn
         exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
-        await self._ports.answerer.answer(turn, begun.reader, receive, send, submission.form)
+        return self._ports.answerer.answer(turn, begun.reader, receive, send, submission.form)
 
-    async def _begin(self, request: TurnRequest, sender: Sender, headers: Headers) -> Begun:
-        key = read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
-        sender = replace(sender, traceparent=headers.get(_TRACEPARENT))
+    async def _begin(self, request: TurnRequest, sender: Sender, key: str | None) -> Begun:
         if key is None:
             return await self._once.begin_new(request, sender)
         asker = Asker(sender, await self.callers.resolve(sender.credential), key)
@@ -135,3 +138,7 @@ class Ingest:
             code = refused.refusal.error.code or "none"
             self._ports.metrics.count("turnstream_refusals_total", stage=STAGE, code=code)
             raise
+
+
+def _key(headers: Headers) -> str | None:
+    return read_key(headers.getlist(_IDEMPOTENCY_KEY), headers.getlist(_REQUEST_ID))
