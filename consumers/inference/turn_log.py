@@ -47,6 +47,7 @@ class TurnLog:
         self._turn = turn
         self._route = route
         self._traceparent = traceparent
+        self._headers = serde.event_headers(TOKENS, turn.turn_id, traceparent)
         self._settings = settings
         self._now_ms = now_ms
         self._key = turn.turn_id.encode()
@@ -116,13 +117,13 @@ class TurnLog:
 
         It bears the time that this owner counts with, so that whoever reads it back comes to the same bill.
         """
-        record = self.record(TOKENS, self._turn.turn_id, event, self._source.partition)
-        return record._replace(timestamp_ms=now_ms)
+        value = serde.encode(event)
+        return Outgoing(TOKENS.name, self._key, value, self._headers, self._source.partition, now_ms)
 
-    def record(self, topic: Topic, key: str, event: Event, partition: int | None = None) -> Outgoing:
-        """A record about this turn on any topic."""
+    def record(self, topic: Topic, key: str, event: Event) -> Outgoing:
+        """A record about this turn on another topic."""
         headers = serde.event_headers(topic, self._turn.turn_id, self._traceparent)
-        return Outgoing(topic.name, key.encode(), serde.encode(event), headers, partition)
+        return Outgoing(topic.name, key.encode(), serde.encode(event), headers)
 
     async def _append_fence(self) -> int | None:
         self._tried = next_attempt(self.answer, self._tried)
