@@ -63,7 +63,7 @@ from turnstream.shadow.read_only import (
 
 RUN = "shadow-1"
 LIVE_PARTITIONS = 8
-_QUICK = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, coalesce_ms_max=0, outage_ms_max=50, fallback_ms_max=10)
+_QUICK = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, beat_ms_max=0, outage_ms_max=50, fallback_ms_max=10)
 
 
 class EchoBackend:

@@ -37,7 +37,7 @@ from tests.support.memory_log import MemoryLog
 NOW_MS = 1_700_000_000_000
 PARTITION = 3
 TURN_ID = ids.new_turn_id(NOW_MS, PARTITION, b"entropy!")
-SETTINGS = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, coalesce_ms_max=0, outage_ms_max=100, stand_back_ms=5)
+SETTINGS = InferenceSettings(backoff_ms_min=1, backoff_ms_max=2, beat_ms_max=0, outage_ms_max=100, stand_back_ms=5)
 BILLING = Billing({"demo": Price(input=0.5, cached_input=0.25, output=2.0)}, "north")
 WORDS = tuple(f" w{number}" for number in range(8))
 
