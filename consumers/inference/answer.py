@@ -5,7 +5,8 @@ which only grows; so one state of an answer either begins another one, or they a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.events import InferenceRequested, Route
 from schemas.generation import TokenLogprob, ToolCallDelta
@@ -22,8 +23,7 @@ class Call:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One answer to the prompt. ``spelled`` counts the characters of the tokens in ``logprobs``."""
 
     text: str = ""
@@ -95,15 +95,14 @@ def _with_calls(calls: tuple[Call, ...], pieces: tuple[ToolCallDelta, ...]) -> t
 NOTHING = Choice()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A turn as the log has it: its state, what was accepted, when it began and ended (Unix ms), who tried."""
 
     state: StreamState = INITIAL
     choices: tuple[Choice, ...] = ()
     first_token_at_ms: int | None = None
     ended_at_ms: int | None = None
-    routes: tuple[Route, ...] = field(default=())
+    routes: tuple[Route, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -144,12 +143,11 @@ def fold(answer: Answer, event: TokenEvent, at_ms: int) -> Answer:
         first = at_ms if answer.first_token_at_ms is None else answer.first_token_at_ms
         grown = answer.choice(event.choice).add(event.content.text, event.tokens, event.tool_calls, event.logprobs)
         choices = with_choice(answer.choices, event.choice, grown)
-        # For every delta of every reader: ``replace`` costs more than the rest of this.
         return Answer(state, choices, first, answer.ended_at_ms, answer.routes)
     if isinstance(event, AttemptStarted) and event.route is not None:
-        return replace(answer, state=state, routes=(*answer.routes, event.route))
+        return answer._replace(state=state, routes=(*answer.routes, event.route))
     ended = at_ms if state.terminal is not None and answer.state.terminal is None else answer.ended_at_ms
-    return replace(answer, state=state, ended_at_ms=ended)
+    return answer._replace(state=state, ended_at_ms=ended)
 
 
 def fold_all(answer: Answer, events: Iterable[TokenEvent], at_ms: int) -> Answer:

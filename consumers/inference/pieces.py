@@ -3,8 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from consumers.inference.answer import Answer, Call, Choice
 from schemas.content import Content
@@ -16,8 +15,7 @@ from schemas.ports import OutputPolicy, Verdict
 _ESCAPES: Final = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What one delta says of one choice."""
 
     choice: int

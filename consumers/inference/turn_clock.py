@@ -15,7 +15,9 @@ class TurnClock:
         """``left_ms`` until nobody waits for the answer any more. Make it inside the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._deadline_s = self._loop.time() + left_ms / 1000
-        self._news = asyncio.Event()
+        self._news = False
+        # The one task that runs the turn, while it waits.
+        self._waiter: asyncio.Future[None] | None = None
         # One alarm for all waits to the deadline: one each would be a timer for every token.
         self._alarm = self._loop.call_at(self._deadline_s, self._ring)
         self._rung = False
@@ -35,20 +37,27 @@ class TurnClock:
     def hint(self) -> None:
         """Somebody says that the turn was cancelled."""
         self.hinted = True
-        self._news.set()
+        self.wake()
 
     def wake(self) -> None:
         """There is something to look at."""
-        self._news.set()
+        self._news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def listen(self) -> None:
         """From here on, what happens wakes the next ``wait``. Look at what has happened before after this."""
-        self._news.clear()
+        self._news = False
 
     async def wait_for_news(self) -> None:
         """Sleep until woken or hinted, or the deadline."""
-        if not self.hinted and self.left_ms > 0:
-            await self._news.wait()
+        if self._news or self.hinted or self.left_ms <= 0:
+            return
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     async def wait(self, wait_ms: float) -> None:
         """The same, but for ``wait_ms`` at most."""
@@ -71,7 +80,7 @@ class TurnClock:
 
     def _ring(self) -> None:
         self._rung = True
-        self._news.set()
+        self.wake()
 
 
 def next_beat_s(now_s: float, beat_s: float) -> float:
