@@ -10,8 +10,8 @@ not see begin. Nothing is lost by that: a record that may end a turn which is no
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -67,8 +67,7 @@ class CassandraSinkSettings(BaseModel):
     context_seconds_max: float = Field(default=1.0, gt=0, description="For one refresh of contexts in the cache.")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What one batch of one partition asks for, and what the partition's turns look like afterwards.
 
     ``ended``: cleared, stored turns with a terminal; write, refresh the context, say persisted. ``drafts``: as they
@@ -82,16 +81,22 @@ class Plan:
     log_time_ms: int
     turns: Mapping[str, HeldTurn]
     passed: Mapping[str, bool]
-    unexplained: tuple[str, ...]
-    ended: tuple[HeldTurn, ...]
-    drafts: tuple[HeldTurn, ...]
-    given_up: tuple[HeldTurn, ...]
-    replayed: tuple[HeldTurn, ...]
-    dropped: int
-    overdue: int
+    unexplained: tuple[str, ...] = ()
+    ended: tuple[HeldTurn, ...] = ()
+    drafts: tuple[HeldTurn, ...] = ()
+    given_up: tuple[HeldTurn, ...] = ()
+    replayed: tuple[HeldTurn, ...] = ()
+    dropped: int = 0
+    overdue: int = 0
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether there is anything to write, to refresh or to say."""
+        return bool(self.ended or self.drafts or self.given_up or self.replayed)
 
 
 Found = Mapping[str, HeldTurn | None]
+Records = Mapping[str, Sequence[Received[TokenEvent]]]
 NOTHING_FOUND: Final[Found] = {}
 
 
@@ -115,8 +120,10 @@ class PartitionTurns:
         """
         log_time_ms = max((received.record.timestamp_ms for received in batch), default=0)
         log_time_ms = max(log_time_ms, self._log_time_ms)
-        turns, passed = dict(self._turns), dict[str, bool]()
-        unexplained = self._fold_into(turns, passed, batch, found)
+        turns, passed, records_of = dict(self._turns), dict[str, bool](), self._by_turn(batch)
+        if not turns and not records_of:
+            return Plan(log_time_ms, turns, passed)
+        unexplained = self._fold_into(turns, passed, records_of, found)
         gone = [turns.pop(turn_id) for turn_id in _ids(turns, lambda turn: turn.ended)]
         passed.update((turn.state.cleared.turn_id, True) for turn in gone if turn.state.cleared is not None)
         overdue = self._overdue(turns, log_time_ms)
@@ -171,15 +178,24 @@ class PartitionTurns:
         held = (turn.first_offset for turn in self._turns.values())
         return min((position, *held, *self._owed.values()))
 
+    def _by_turn(self, batch: Sequence[Received[TokenEvent]]) -> Records:
+        """The records that may count, by their turn."""
+        records_of: dict[str, list[Received[TokenEvent]]] = {}
+        for received in batch:
+            event = received.event
+            if not isinstance(event, Probed) and not self._is_over(event.turn_id):
+                records_of.setdefault(event.turn_id, []).append(received)
+        return records_of
+
     def _fold_into(
-        self, turns: dict[str, HeldTurn], passed: dict[str, bool], batch: Sequence[Received[TokenEvent]], found: Found
+        self, turns: dict[str, HeldTurn], passed: dict[str, bool], records_of: Records, found: Found
     ) -> tuple[str, ...]:
         """Fold the batch into ``turns`` and ``passed``; the turns of which too little is known for that."""
         unexplained: list[str] = []
-        for turn_id, records in _by_turn(batch).items():
+        for turn_id, records in records_of.items():
             known = turn_id in found
             turn = found[turn_id] if known else self._folded(turn_id, records)
-            explained = known or self._is_over(turn_id) or (turn is not None and turn.explained)
+            explained = known or (turn is not None and turn.explained)
             if claims_end(records) and not explained:
                 unexplained.append(turn_id)
             elif turn is not None and not turn.nobodys:
@@ -201,7 +217,7 @@ class PartitionTurns:
         return fold(opened_by(records[first]), records, self._bounds)
 
     def _is_over(self, turn_id: str) -> bool:
-        return turn_id not in self._turns and self._passed.get(turn_id, False)
+        return self._passed.get(turn_id, False) and turn_id not in self._turns
 
     def _overdue(self, turns: Mapping[str, HeldTurn], log_time_ms: int) -> tuple[str, ...]:
         cleared_ms = self._settings.turn_held_seconds_max * 1000
@@ -217,6 +233,8 @@ class PartitionTurns:
         """The oldest of ``turns``, as many as must go."""
         excess = len(turns) - self._settings.turns_held_max
         excess_bytes = sum(turn.held_bytes for turn in turns.values()) - self._settings.held_bytes_max
+        if excess <= 0 and excess_bytes <= 0:
+            return ()
         dropped: list[str] = []
         for turn_id in sorted(turns, key=lambda each: turns[each].first_offset):
             if len(dropped) >= excess and excess_bytes <= 0:
@@ -240,15 +258,6 @@ class PartitionTurns:
 
 def _ids(turns: Mapping[str, HeldTurn], chosen: Callable[[HeldTurn], bool]) -> tuple[str, ...]:
     return tuple(turn_id for turn_id, turn in turns.items() if chosen(turn))
-
-
-def _by_turn(batch: Sequence[Received[TokenEvent]]) -> dict[str, list[Received[TokenEvent]]]:
-    turns: dict[str, list[Received[TokenEvent]]] = {}
-    for received in batch:
-        event = received.event
-        if not isinstance(event, Probed):
-            turns.setdefault(event.turn_id, []).append(received)
-    return turns
 
 
 def _opening(records: Sequence[Received[TokenEvent]]) -> int | None:

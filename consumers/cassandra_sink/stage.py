@@ -85,11 +85,7 @@ class PersistAnswers:
     async def write(self, batch: Sequence[Received[TokenEvent]]) -> None:
         """Store what ``batch`` ends, show what it continues. Raises Retryable: the same batch is given again."""
         works = await self._plan(batch)
-        await self._write_final(works)
-        refreshed = await self._refresh(works)
-        await self._end_active(works)
-        await self._announce(works)
-        await self._write_drafts(works)
+        refreshed = await self._carry_out([work for work in works if work.plan.has_effects])
         for work in works:
             # A partition that was taken away during the effects has no state here any more.
             if self._partitions.get(work.partition) is work.turns:
@@ -113,10 +109,23 @@ class PersistAnswers:
             for turns, owed in debts.items():
                 turns.repaid(owed)
 
+    async def _carry_out(self, works: Sequence[_Work]) -> bool:
+        """Whether the hot contexts could be refreshed; all else is done."""
+        if not works:
+            return True
+        await self._write_final(works)
+        refreshed = await self._refresh(works)
+        await self._end_active(works)
+        await self._announce(works)
+        await self._write_drafts(works)
+        return refreshed
+
     async def _plan(self, batch: Sequence[Received[TokenEvent]]) -> list[_Work]:
         works: list[_Work] = []
         for partition, records in by_partition(batch).items():
-            turns = self._partitions.setdefault(partition, PartitionTurns(self._settings))
+            turns = self._partitions.get(partition)
+            if turns is None:
+                turns = self._partitions[partition] = PartitionTurns(self._settings)
             works.append(_Work(partition, turns, await self._recovery.plan(turns, records)))
         return works
 
