@@ -51,11 +51,9 @@ def make_app(
 ) -> HttpExchanges:
     """The edge's ASGI application.
 
-    ``stores`` are those of the conversations API.
-
-    ``pepper`` keys cursors and the hashes of idempotency keys; ``tokens_partitions`` is the partition count of
-    ``chat.tokens.v1``; ``ready`` says whether this process proves to read what it writes; ``metrics_page`` answers
-    ``/metrics``.
+    ``stores`` are those of the conversations API; ``pepper`` keys cursors and the hashes of idempotency keys;
+    ``tokens_partitions`` is the partition count of ``chat.tokens.v1``; ``ready`` says whether this process proves to
+    read what it writes; ``metrics_page`` answers ``/metrics``.
     """
     callers = accounts.callers
     ingest = Ingest(

@@ -64,7 +64,8 @@ class _Lines:
         try:
             stream.write(line + "\n")
             stream.flush()
-        except OSError:
+        except (OSError, ValueError):
+            # It is broken, or closed.
             return
         finally:
             self._handler.release()

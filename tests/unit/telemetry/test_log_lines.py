@@ -95,3 +95,8 @@ def test_a_log_that_nobody_takes_ends_nothing(configured: Configure, monkeypatch
     monkeypatch.setattr(configured(), "write", write)
     structlog.get_logger("ours").info("turn_submitted")
     logging.getLogger("library").warning("hello")
+
+
+def test_a_log_that_is_closed_ends_nothing(configured: Configure) -> None:
+    configured().close()
+    structlog.get_logger("ours").info("turn_submitted")
