@@ -43,13 +43,13 @@ class AsgiClient:
         if since_s is not None and now_s - since_s > self._write_seconds_max:
             self._end("slow")
 
-    async def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, headers: Headers) -> Coroutine[Any, Any, None]:
         """Write the status line and the headers."""
-        await self._bounded_send({"type": "http.response.start", "status": status, "headers": headers})
+        return self._bounded_send({"type": "http.response.start", "status": status, "headers": headers})
 
-    async def body(self, body: bytes, *, more: bool) -> None:
+    def body(self, body: bytes, *, more: bool) -> Coroutine[Any, Any, None]:
         """Write a piece of the body; the last one with ``more`` False."""
-        await self._bounded_send({"type": "http.response.body", "body": body, "more_body": more})
+        return self._bounded_send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Write a whole response."""

@@ -86,7 +86,10 @@ class TurnReader:
             placed = await self._read_on()
             self._held += placed
         if not self._held and self._broken is None:
-            await self._sleep(wait_s)
+            loop = asyncio.get_running_loop()
+            self._due_s = loop.time() + wait_s
+            self._waiter = loop.create_future()
+            await self._waiter
         if not self._held and self._broken is not None:
             raise self._broken
         return bool(self._held)
@@ -165,15 +168,6 @@ class TurnReader:
                 self._state = state
                 placed.append(Placed(event, record.offset))
         return placed
-
-    async def _sleep(self, wait_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._due_s = loop.time() + wait_s
-        self._waiter = loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

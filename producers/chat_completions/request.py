@@ -133,7 +133,6 @@ def turn_request(request: ChatRequest) -> TurnRequest:
     """The turn that ``request`` asks for. Raises RequestRefused (400)."""
     _check_options(request)
     stored = request.conversation_id is not None or bool(request.store)
-    shown = {name: value for name in SHOWN if (value := getattr(request, name)) is not None}
     return TurnRequest(
         model=request.model,
         messages=read_messages(request.messages, complete=request.conversation_id is None),
@@ -145,10 +144,15 @@ def turn_request(request: ChatRequest) -> TurnRequest:
         conversation_id=request.conversation_id,
         parent_seq=parse_parent_id(request.parent_id),
         end_user=request.safety_identifier or request.user,
-        shown=Content(to_json(shown).decode()) if stored and shown else None,
+        shown=_shown(request) if stored else None,
         stream=bool(request.stream),
         include_usage=bool(request.stream_options and request.stream_options.include_usage),
     )
+
+
+def _shown(request: ChatRequest) -> Content | None:
+    shown = {name: value for name in SHOWN if (value := getattr(request, name)) is not None}
+    return Content(to_json(shown).decode()) if shown else None
 
 
 def _check_options(request: ChatRequest) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
@@ -54,6 +55,11 @@ class IngestSettings(BaseModel):
         default=10.0, gt=0, description="Time with waiting turns over which the rate of starts is taken."
     )
 
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The models by their names."""
+        return Catalogue.of(self.models)
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -83,7 +89,7 @@ def accept(request: TurnRequest, credential: Credential, arrival: Arrival, setti
 
     Raises RequestRefused (400 or 404).
     """
-    card = find_model(request.model, Catalogue.of(settings.models))
+    card = find_model(request.model, settings.catalogue)
     if request.conversation_id is not None and not ids.is_conversation_id(request.conversation_id):
         raise RequestRefused(errors.conversation_not_found())
     _check_messages(request, ids.MESSAGES_PER_TURN_MAX - 1 if request.stored else settings.messages_max)

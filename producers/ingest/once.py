@@ -1,7 +1,6 @@
 """Beginning turns: of the requests that bring one key, the first makes a turn and every other joins it."""
 
 import asyncio
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -87,23 +86,25 @@ class OnceOnly:
 
     async def _first(self, fresh: Submission, sender: Sender) -> Begun:
         reader = self._ports.readers.open(fresh.event.turn.turn_id)
-        with ExitStack() as unanswered:
-            unanswered.callback(reader.close)
+        try:
             await self._submitter.submit(fresh.event, sender.traceparent)
-            unanswered.pop_all()
+        except BaseException:
+            reader.close()
+            raise
         return Begun(fresh, reader, joined=False)
 
     async def _join(self, request: TurnRequest, asker: Asker, held: TurnClaim, *, seen: bool) -> Begun:
         submission = self._submitter.rebuild(request, asker.sender, held)
         reader = await self._ports.readers.follow(held.turn_id)
         outcome = "joined"
-        with ExitStack() as unanswered:
-            unanswered.callback(reader.close)
+        try:
             if not seen and not await self._appears(held.turn_id, reader):
                 # A doubled submission is harmless: the log counts one clearance and one owner of a turn.
                 await self._submitter.submit(submission.event, asker.sender.traceparent)
                 outcome = "resubmitted"
-            unanswered.pop_all()
+        except BaseException:
+            reader.close()
+            raise
         self._ports.metrics.count(_JOINED, outcome=outcome)
         _LOG.info("turn_joined", turn_id=held.turn_id, outcome=outcome)
         return Begun(submission, reader, joined=True)
