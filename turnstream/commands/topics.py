@@ -18,6 +18,7 @@ from turnstream.settings import Settings
 from turnstream.wiring.topics import planned_topics
 
 _HOUR_MS: Final = 3_600_000
+_GROUPS: Final = "turnstream."
 _STYLES: Final = {TopicCondition.OK: "green", TopicCondition.MISSING: "red", TopicCondition.DIFFERS: "yellow"}
 
 Create = Annotated[bool, typer.Option("--create", help="Create what is missing. Existing topics stay as they are.")]
@@ -78,8 +79,8 @@ def _hours(retention_ms: str | None) -> int | None:
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     narrow = (Column(name, no_wrap=True) for name in ("topic", "state", "parts", "kept"))
-    wide = (Column(name, overflow="fold") for name in ("key", "groups"))
-    table = Table(*narrow, *wide, box=None, header_style="dim")
+    wide = (Column(name, overflow="fold") for name in ("key", f"group {_GROUPS}*"))
+    table = Table(*narrow, *wide, box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(
             row["name"],
@@ -87,7 +88,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
             _beside(row["partitions"], row["partitions_planned"]),
             _beside(row["retention_hours"], row["retention_hours_planned"], " h"),
             "" if row["name"].endswith(DLQ_SUFFIX) else row["key"],
-            ", ".join(row["groups"]),
+            "\n".join(group.removeprefix(_GROUPS) for group in row["groups"]),
         )
     return table
 
