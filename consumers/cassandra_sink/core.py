@@ -10,7 +10,6 @@ not see begin. Nothing is lost by that: a record that may end a turn which is no
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -247,7 +246,7 @@ class PartitionTurns:
         due = _ids(turns, lambda turn: self._draft_is_due(turn, log_time_ms))
         shown = tuple(turns[turn_id] for turn_id in due)
         for turn_id, turn in zip(due, shown, strict=True):
-            turns[turn_id] = replace(turn, drafted_ms=log_time_ms, drafted_seq=turn.state.next_seq)
+            turns[turn_id] = turn._replace(drafted_ms=log_time_ms, drafted_seq=turn.state.next_seq)
         return shown
 
     def _draft_is_due(self, turn: HeldTurn, log_time_ms: int) -> bool:

@@ -1,8 +1,8 @@
 """One turn as the sink holds it: the reducer's state, and the text that counted. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from consumers.cassandra_sink.pieces import NO_PIECES, Pieces
 from schemas.answer_extras import split
@@ -23,8 +23,7 @@ class TextBounds:
     pieces_max: int
 
 
-@dataclass(frozen=True, slots=True)
-class HeldTurn:
+class HeldTurn(NamedTuple):
     """An answer on its way. Times are record timestamps, in Unix milliseconds.
 
     ``last_ms`` is that of the last record that counted, up to the terminal: for an ended turn the time of its end.
@@ -128,7 +127,8 @@ def fold(turn: HeldTurn, records: Sequence[Received[TokenEvent]], bounds: TextBo
             turn = _with_clearance(turn, received, event)
     if state is turn.state and gapped == turn.gapped:
         return turn
-    return _with_text(replace(turn, state=state, last_ms=last_ms, gapped=gapped), deltas, bounds)
+    turn = turn._replace(state=state, last_ms=last_ms, gapped=gapped)
+    return _with_text(turn, deltas, bounds) if deltas else turn
 
 
 def _shows_gap(state: StreamState, event: TokenEvent) -> bool:
@@ -146,8 +146,7 @@ def _shows_gap(state: StreamState, event: TokenEvent) -> bool:
 
 
 def _with_clearance(turn: HeldTurn, received: Received[TokenEvent], cleared: Cleared) -> HeldTurn:
-    return replace(
-        turn,
+    return turn._replace(
         input_bytes=sum(len(message.content.text.encode()) for message in cleared.input),
         replay=header(received.record.headers, REPLAY) is not None,
     )
@@ -169,8 +168,7 @@ def _with_text(turn: HeldTurn, deltas: Sequence[Delta], bounds: TextBounds) -> H
         texts.append(text)
         if extra:
             extras.append(extra)
-    return replace(
-        turn,
+    return turn._replace(
         pieces=turn.pieces.and_then(texts),
         extras=turn.extras.and_then(extras),
         text_bytes=size,
