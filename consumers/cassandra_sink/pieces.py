@@ -19,6 +19,7 @@ class Pieces:
     """
 
     chunks: tuple[_Chunk, ...] = ()
+    count: int = 0
 
     def and_then(self, pieces: Sequence[str]) -> "Pieces":
         """These pieces and then ``pieces``; an empty piece counts as one."""
@@ -29,7 +30,7 @@ class Pieces:
         while chunks and _weight(chunks[-1]) <= _weight(last):
             before = chunks.pop()
             last = _Chunk(before.text + last.text, before.chars + last.chars)
-        return Pieces((*chunks, last))
+        return Pieces((*chunks, last), self.count + len(pieces))
 
     @property
     def text(self) -> str:
@@ -42,7 +43,7 @@ class Pieces:
         return tuple(length for chunk in self.chunks for length in chunk.chars)
 
     def __len__(self) -> int:
-        return sum(len(chunk.chars) for chunk in self.chunks)
+        return self.count
 
 
 NO_PIECES: Final = Pieces()
