@@ -40,7 +40,7 @@ class KafkaSettings(BaseModel):
         default=20, ge=0, description="Of one long poll of the sink while records come, so that they come together."
     )
     lazy_fetch_bytes_min: int = Field(
-        default=65_536, ge=1, description="What a member waits for that would rather take many records at once."
+        default=262_144, ge=1, description="What a member waits for that would rather take many records at once."
     )
     fetch_partition_bytes_max: int = Field(default=1_048_576, gt=MAX_RECORD_BYTES)
     fetch_bytes_max: int = Field(default=16_777_216, gt=MAX_RECORD_BYTES)
