@@ -146,6 +146,8 @@ def beat_ms(in_flight: int, settings: InferenceSettings) -> float:
 
 def with_budget(request: InferenceRequested, answer: Answer) -> InferenceRequested | None:
     """The request with the tokens that are left after ``answer``; None when there are none."""
+    if not answer.tokens:
+        return request
     left = request.prompt.max_tokens - answer.tokens
     if left < 1:
         return None
