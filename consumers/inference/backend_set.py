@@ -12,7 +12,7 @@ from consumers.inference.pool import PoolSettings
 from consumers.inference.server_health import ServerHealth, choose
 from schemas.errors import Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, InferenceBackend, Wanted, at_once
+from schemas.ports import Generated, InferenceBackend, Pile
 
 _log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class BackendSet:
         return {server.name: server.health.in_flight for server in self._servers}
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``."""
         server = self._choose()
@@ -62,7 +62,7 @@ class BackendSet:
             raise RuntimeError("answers are read in a task")
         try:
             choices_open = request.turn.generation.n
-            async with aclosing(server.backend.generate(request, prefix, wanted)) as pieces:
+            async with aclosing(server.backend.generate(request, prefix, self._heard(server, pile))) as pieces:
                 while choices_open:
                     piece = await self._next(server, task, pieces)
                     server.health.hear(self._now_s())
@@ -100,6 +100,19 @@ class BackendSet:
         health = choose([server.health for server in self._servers], self._now_s())
         health.begin(self._now_s(), self._chosen)
         return self._by_health[health]
+
+    def _heard(self, server: _Server, pile: Pile | None) -> Pile | None:
+        """The pile that a server fills for ``pile``: when there is more, the server was heard."""
+        if pile is None:
+            return None
+
+        def on_more() -> None:
+            server.health.hear(self._now_s())
+            pile.on_more()
+
+        filled = Pile(on_more)
+        pile.fed_by(filled.take)
+        return filled
 
     async def _next(
         self, server: _Server, task: asyncio.Task[Any], pieces: AsyncGenerator[Generated, None]

@@ -7,16 +7,16 @@ from contextlib import aclosing
 from consumers.inference.answer import Answer, Choice, with_choice
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, InferenceBackend
+from schemas.ports import Generated, InferenceBackend, Pile
 
 
 class Generation:
     """The answer of one generation as it grows: what ``answer`` had, and what the backend adds.
 
     ``choices`` are totals of the whole answer. The backend is read in a task of ``group``, which waits
-    while more than ``buffered_chars_max`` characters are not yet on the log; a backend that lets its answer pile up is
-    read when somebody does ``want`` more. ``on_news`` is called whenever there is more, the end, or a failure. A
-    failure of the backend is kept here and never raised into the group.
+    while more than ``buffered_chars_max`` characters are not yet on the log; what a backend lets pile up
+    counts once it was ``read``. ``on_news`` is called whenever there is more, the end, or a failure. A failure of the
+    backend is kept here and never raised into the group.
     """
 
     def __init__(
@@ -39,9 +39,8 @@ class Generation:
         self._buffered_chars_max = buffered_chars_max
         self._on_news = on_news
         self._room = asyncio.Event()
-        self._asked = asyncio.Event()
-        self._asked.set()
-        self._task = group.create_task(self._run(backend.generate(request, answer.text, self._asked.wait)))
+        self._pile = Pile(on_news)
+        self._task = group.create_task(self._run(backend.generate(request, answer.text, self._pile)))
 
     @property
     def tokens(self) -> int:
@@ -79,9 +78,10 @@ class Generation:
         """Whether there is something that ``answer`` lacks, an end, or a failure."""
         return self.ended or self.failure is not None or self.adds_to(answer)
 
-    def want(self) -> None:
-        """All that there is was looked at, and somebody waits for more."""
-        self._asked.set()
+    def read(self) -> None:
+        """Take what has piled up."""
+        for step in self._pile.take():
+            self._add(step)
 
     def sent(self, answer: Answer) -> None:
         """The log now has ``answer``: make room for as much again."""
@@ -106,15 +106,17 @@ class Generation:
 
     async def _pump(self, pieces: AsyncGenerator[Generated, None]) -> None:
         async for piece in pieces:
-            grown = self.choice(piece.choice).add(piece.text, piece.tokens, piece.tool_calls, piece.logprobs)
-            self.choices = with_choice(self.choices, piece.choice, grown)
-            if piece.finish_reason is not None:
-                self.reasons[piece.choice] = piece.finish_reason
-            self.last = piece
-            self._asked.clear()
+            self._add(piece)
             self._on_news()
             if self.ended:
                 return
             while self.chars - self._sent_chars > self._buffered_chars_max:
                 self._room.clear()
                 await self._room.wait()
+
+    def _add(self, step: Generated) -> None:
+        grown = self.choice(step.choice).add(step.text, step.tokens, step.tool_calls, step.logprobs)
+        self.choices = with_choice(self.choices, step.choice, grown)
+        if step.finish_reason is not None:
+            self.reasons[step.choice] = step.finish_reason
+        self.last = step

@@ -8,7 +8,7 @@ redirects, proxies and compression: it speaks to servers that an operator has na
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ class HttpResponse:
         self._connection = connection
         self.status: Final = connection.status
         self.read = False
+        self._stopped = False
 
     def leave(self) -> None:
         """Everything that matters was read: the connection may serve again once its body has ended."""
@@ -35,14 +36,33 @@ class HttpResponse:
         """Whether so much is unread that the server has to wait."""
         return self._connection.paused
 
+    def let_pile_up(self, on_more: Callable[[], None]) -> None:
+        """From here on ``more`` waits for the end; ``on_more`` is called when there is something to ``take``."""
+        self._connection.on_more = on_more
+        if self._connection.pieces:
+            on_more()
+
+    def take(self) -> bytes:
+        """What came of the body since the last call."""
+        return self._connection.take()
+
+    def stop(self) -> None:
+        """Wait for nothing more."""
+        self._stopped = True
+        self._connection.wake()
+
+    async def more(self) -> bool:
+        """Wait for more of the body; False at its end. Raises HttpFailed when it breaks off, and all was taken."""
+        connection = self._connection
+        while not (connection.complete or self._stopped):
+            if connection.pieces and (connection.on_more is None or connection.broken):
+                break
+            await connection.more()
+        return bool(connection.pieces)
+
     async def piece(self) -> bytes:
         """What came of the body since the last call, waiting for it; empty at its end. Raises HttpFailed."""
-        connection = self._connection
-        while not connection.pieces:
-            if connection.complete:
-                return b""
-            await connection.more()
-        return connection.take()
+        return self.take() if await self.more() else b""
 
 
 class HttpClient:
@@ -91,6 +111,7 @@ class HttpClient:
             try:
                 yield response
             finally:
+                connection.on_more = None
                 self._give_back(connection, read=response.read)
 
     async def close(self) -> None:

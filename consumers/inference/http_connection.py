@@ -43,6 +43,8 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._failure: HttpFailed | None = None
         self._on_complete: Callable[[], None] | None = None
+        # Called when something came and all before it was taken; then data alone wakes nobody.
+        self.on_more: Callable[[], None] | None = None
         self._parser = httptools.HttpResponseParser(self)
 
     @property
@@ -54,6 +56,11 @@ class Connection(asyncio.Protocol):
     def paused(self) -> bool:
         """Whether so much is unread that the server has to wait."""
         return self._unread_bytes > UNREAD_BYTES_MAX
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed or self._failure is not None
 
     def send(self, message: bytes) -> None:
         """Begin a request."""
@@ -119,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         # Without a length or chunks the end of the connection is the end of the body (RFC 9112, 6.3).
         self.complete = self.complete or (self._headed and self._until_close and exc is None)
-        self._wake()
+        self.wake()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -136,7 +143,8 @@ class Connection(asyncio.Protocol):
             self._fail("this is no HTTP")
         if not self._headed and self._head_bytes > HEAD_BYTES_MAX:
             self._fail("the head is too large")
-        self._wake()
+        if self.on_more is None or self.complete or self.broken:
+            self.wake()
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -159,6 +167,8 @@ class Connection(asyncio.Protocol):
             return
         self.pieces.append(body)
         self._unread_bytes += len(body)
+        if self.on_more is not None and len(self.pieces) == 1:
+            self.on_more()
         if self.paused:
             self._transport.pause_reading()
 
@@ -183,7 +193,7 @@ class Connection(asyncio.Protocol):
             return
         self._timer = None
         self._fail("the server fell silent")
-        self._wake()
+        self.wake()
 
     def _fail(self, reason: str) -> None:
         self._failure = HttpFailed(reason)
@@ -194,6 +204,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let whoever waits for ``more`` look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

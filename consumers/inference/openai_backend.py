@@ -6,19 +6,19 @@ vLLM's: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from consumers.inference.failures import NotServed, PrefixUnsupported
-from consumers.inference.http_client import HttpClient
+from consumers.inference.http_client import HttpClient, HttpResponse
 from consumers.inference.http_connection import HttpFailed
 from consumers.inference.openai_body import request_body
 from consumers.inference.openai_chunks import ChunkReading
 from consumers.inference.pool import PoolSettings
-from consumers.inference.sse_lines import SseDecoder
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, Wanted, at_once
+from schemas.ports import Generated, Pile
 
 READY_S_MAX: Final = 2.0
 _TRY_AGAIN: Final = frozenset(
@@ -42,24 +42,23 @@ class OpenAiBackend:
         )
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``. Raises PrefixUnsupported if ``prefix`` cannot be continued there."""
         if prefix and not self._settings.continues_prefix:
             raise PrefixUnsupported("this upstream cannot continue an answer")
         body = request_body(request, prefix, self._settings.model)
-        decoder = SseDecoder(self._settings.message_bytes_max)
-        reading = ChunkReading(request.turn.generation.n)
+        reading = ChunkReading(request.turn.generation.n, self._settings.message_bytes_max)
         try:
             async with self._client.request("POST", "/chat/completions", body) as response:
                 _check_status(response.status)
-                while not reading.over and (came := await response.piece()):
-                    for data in decoder.feed(came):
-                        reading.feed(data)
-                    for step in reading.take():
+                take = partial(_take, response, reading)
+                if pile is not None:
+                    pile.fed_by(take)
+                    response.let_pile_up(pile.on_more)
+                while not reading.over and await response.more():
+                    for step in take():
                         yield step
-                    if not reading.over:
-                        await wanted()
                 # Usage comes in a chunk after the reasons. Some servers close without [DONE]: then that is the end.
                 ends = reading.end()
                 response.leave()
@@ -79,6 +78,14 @@ class OpenAiBackend:
     async def close(self) -> None:
         """Close the connections; streams in flight break off."""
         await self._client.close()
+
+
+def _take(response: HttpResponse, reading: ChunkReading) -> list[Generated]:
+    """All that has come and nobody took."""
+    reading.feed(response.take())
+    if reading.over:
+        response.stop()
+    return reading.take()
 
 
 def _check_status(status: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from consumers.inference.failures import NotServed
+from consumers.inference.sse_lines import SseDecoder
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
 from schemas.generation import TokenLogprob, ToolCallDelta, TopLogprob
@@ -20,27 +21,26 @@ _LOGPROB_MIN: Final = -9999.0
 
 
 class ChunkReading:
-    """What the chunks of one answer say, of as many choices as were asked for. Feed it the data of each chunk.
+    """What the stream of one answer says, of as many choices as were asked for. Feed it the bytes as they come.
 
-    It is ``over`` with ``[DONE]``, with an error of the upstream and with a chunk that is none; what follows is not
-    looked at.
+    It is ``over`` with ``[DONE]``, with an error of the upstream and with a chunk that is none, or larger than
+    ``event_bytes_max``; what follows is not looked at.
     """
 
-    def __init__(self, choices: int = 1) -> None:
+    def __init__(self, choices: int, event_bytes_max: int) -> None:
         self.over = False
+        self._decoder = SseDecoder(event_bytes_max)
         self._choices = tuple(_Choice(index) for index in range(choices))
         self._usage: Mapping[str, Any] = {}
         self._failure: Retryable | Malformed | None = None
 
-    def feed(self, data: str) -> None:
-        """One more chunk. Text counts as one token unless the chunk says more."""
-        if self.over:
-            return
-        if data == DONE:
-            self.over = True
-            return
+    def feed(self, raw: bytes) -> None:
+        """What came. Text counts as one token unless its chunk says more."""
         try:
-            self._read(_object(data))
+            for data in self._decoder.feed(raw):
+                self.over = self.over or data == DONE
+                if not self.over:
+                    self._read(_object(data))
         except (Retryable, Malformed) as error:
             self._failure, self.over = error, True
 

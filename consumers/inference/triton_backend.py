@@ -18,7 +18,7 @@ from consumers.inference.side_by_side import side_by_side
 from consumers.inference.triton_reading import TritonReading
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, Wanted, at_once
+from schemas.ports import Generated, Pile
 
 DEFAULT_MODEL: Final = "ensemble"
 # Rare on purpose: a server takes more than two pings without data within five minutes for an attack and hangs up
@@ -46,7 +46,7 @@ class TritonBackend:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, _pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         """See ``InferenceBackend.generate``. One token per response, as TensorRT-LLM streams; one call per choice."""
         count = request.turn.generation.n

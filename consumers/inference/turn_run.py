@@ -221,8 +221,8 @@ class TurnRun:
 
     async def _wait_for(self, generation: Generation) -> None:
         self._clock.listen()
+        generation.read()
         if not generation.has_news(self._log.answer):
-            generation.want()
             await self._clock.wait_for_news()
 
     # --- the log ---------------------------------------------------------------------------------------------

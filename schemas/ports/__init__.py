@@ -5,7 +5,7 @@ both pass.
 """
 
 from schemas.ports.edge import AnswerForm, AnswerReader, AnswerReaders, Placed, RestForm, TurnLookup
-from schemas.ports.inference import Generated, InferenceBackend, InputPolicy, OutputPolicy, Verdict, Wanted, at_once
+from schemas.ports.inference import Generated, InferenceBackend, InputPolicy, OutputPolicy, Pile, Verdict
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
 from schemas.ports.stores import (
@@ -58,6 +58,7 @@ __all__ = [
     "Outgoing",
     "OutputPolicy",
     "Owner",
+    "Pile",
     "Placed",
     "Producer",
     "Quota",
@@ -77,7 +78,5 @@ __all__ = [
     "UsageRow",
     "UsageRows",
     "Verdict",
-    "Wanted",
     "WritingCql",
-    "at_once",
 ]

@@ -1,18 +1,11 @@
 """Servers that generate text."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol
 
 from schemas.events import Decision, InferenceRequested
 from schemas.generation import TokenLogprob, ToolCallDelta
-
-# Returns once more of an answer is wanted.
-Wanted: TypeAlias = Callable[[], Awaitable[object]]
-
-
-async def at_once() -> None:
-    """More is always wanted."""
 
 
 class Generated(NamedTuple):
@@ -33,16 +26,35 @@ class Generated(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Pile:
+    """Where a backend that need not be read all the time keeps what has come of an answer.
+
+    Whoever reads the answer makes it with what to call when there is something to take, which may be in vain.
+    """
+
+    def __init__(self, on_more: Callable[[], None]) -> None:
+        self.on_more: Final = on_more
+        self._take: Callable[[], Sequence[Generated]] = tuple
+
+    def fed_by(self, take: Callable[[], Sequence[Generated]]) -> None:
+        """The backend says how to take what came."""
+        self._take = take
+
+    def take(self) -> Sequence[Generated]:
+        """All that came since the last time, in one step for each choice."""
+        return self._take()
+
+
 class InferenceBackend(Protocol):
     """A server that generates text: Triton or an OpenAI-compatible upstream."""
 
     def generate(
-        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once, /
+        self, request: InferenceRequested, prefix: str, pile: Pile | None = None, /
     ) -> AsyncGenerator[Generated, None]:
         """Stream the answer to the prompt, continuing after ``prefix``.
 
-        After each step, a backend that can let the answer pile up reads on only when ``wanted`` returns, and tells
-        all that came meanwhile in one step. Others may take no notice.
+        With a ``pile``, a backend may leave steps to be taken from there, all but the last of each choice. It yields
+        those that nobody took before the end, or before it fails.
         Closing the iterator cancels the generation on the server. Raises Retryable when the server cannot be
         reached or breaks off, Malformed when it rejects the request for good.
         """

@@ -21,11 +21,10 @@ from schemas.ports import (
     Generated,
     KeyedProcess,
     Owner,
+    Pile,
     Producer,
     Record,
     TopicPartition,
-    Wanted,
-    at_once,
 )
 from schemas.shadow import PARTITIONS, shadow_topic
 from schemas.topics import INFERENCE_REQUESTS, TOKENS, TURNS_ADMITTED, TURNS_SUBMITTED, Topic
@@ -70,7 +69,7 @@ class EchoBackend:
     """Answers with the model's name and the last words of the prompt, one word at a time."""
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, _pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         said = f"{request.served_model}: {request.prompt.messages[-1].content.text}".split(" ")
         words = [word if index == 0 else f" {word}" for index, word in enumerate(said)]

@@ -23,12 +23,11 @@ from schemas.ports import (
     Generated,
     InferenceBackend,
     Outgoing,
+    Pile,
     Received,
     Record,
     TopicPartition,
     Verdict,
-    Wanted,
-    at_once,
 )
 from schemas.tokens import TokenEvent
 from schemas.topics import INFERENCE_REQUESTS, TOKENS, TURNS_CANCELLED, USAGE_EVENTS
@@ -115,7 +114,7 @@ class FakeBackend:
     spoken: int = 0
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, _pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         number = len(self.prefixes)
         self.prefixes.append(prefix)

@@ -14,7 +14,7 @@ from consumers.inference.pool import PoolSettings
 from consumers.inference.server_health import ServerHealth, choose
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, Wanted, at_once
+from schemas.ports import Generated, Pile
 from tests.unit.inference.inference_fakes import make_request, settled
 
 SETTINGS = PoolSettings(url="a, b", probe_interval_s=0.001, silence_s_min=0.001, cooldown_s_min=10)
@@ -35,7 +35,7 @@ class Server:
     closed: bool = False
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, _wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, _pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         assert request.prompt.max_tokens
         assert not prefix

@@ -8,29 +8,25 @@ from schemas.content import Content
 from schemas.errors import Retryable
 from schemas.events import FinishReason, InferenceRequested
 from schemas.generation import FunctionTool, Generation, ResponseFormat, TokenLogprob, ToolCallDelta
-from schemas.ports import Generated, Wanted, at_once
+from schemas.ports import Generated, Pile
 from schemas.tokens import AttemptStarted, Delta, Failed, Finished
 from tests.unit.inference.inference_fakes import TURN_ID, FakePolicy, World, make_request, receive
 
 
 class Scripted:
-    """A backend that says exactly this, each step when it is wanted, in each generation anew.
-
-    An exception is raised in its place.
-    """
+    """A backend that says exactly this, in each generation anew; an exception is raised in its place."""
 
     def __init__(self, *scripts: Sequence[Generated | Exception]) -> None:
         self._scripts = scripts
         self.prefixes: list[str] = []
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, _pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         assert request.prompt.max_tokens > 0
         script = self._scripts[min(len(self.prefixes), len(self._scripts) - 1)]
         self.prefixes.append(prefix)
         for step in script:
-            await wanted()
             if isinstance(step, Exception):
                 raise step
             yield step

@@ -122,20 +122,23 @@ def chunk(**changes: Any) -> str:
     return json.dumps({"choices": [{"delta": {"content": "hi"}, "finish_reason": None}], **changes})
 
 
+def event(data: str) -> bytes:
+    return f"data: {data}\n\n".encode()
+
+
 def read(*chunks: str) -> ChunkReading:
-    reading = ChunkReading()
-    for data in chunks:
-        reading.feed(data)
+    reading = ChunkReading(1, 1_000)
+    reading.feed(b"".join(map(event, chunks)))
     return reading
 
 
 def test_chunks_give_text_then_a_reason_then_usage() -> None:
     reading = read(chunk(usage=None))
     assert [(step.text, step.tokens) for step in reading.take()] == [("hi", 1)]
-    reading.feed(chunk(choices=[{"delta": {}, "finish_reason": "length"}]))
+    reading.feed(event(chunk(choices=[{"delta": {}, "finish_reason": "length"}])))
     assert reading.take() == []
     usage = {"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": {"cached_tokens": 2}}
-    reading.feed(chunk(choices=[], usage=usage))
+    reading.feed(event(chunk(choices=[], usage=usage)))
     [last] = reading.end()
     assert (last.finish_reason, last.prompt_tokens, last.completion_tokens, last.cached_tokens) == ("length", 5, 6, 2)
 

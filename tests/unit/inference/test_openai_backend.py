@@ -11,6 +11,7 @@ from consumers.inference.http_connection import UNREAD_BYTES_MAX, Connection, Ht
 from consumers.inference.openai_backend import OpenAiBackend
 from consumers.inference.pool import BackendKind, PoolSettings
 from schemas.errors import Retryable
+from schemas.ports import Pile
 from tests.unit.inference.inference_fakes import make_request
 from tests.unit.inference.virtual_time import run_virtually
 
@@ -62,38 +63,47 @@ async def asked(first: bytes, rest: bytes) -> AsyncIterator[tuple[Upstream, Open
         server.close()
 
 
-async def test_what_comes_while_nobody_wants_more_is_one_step() -> None:
-    async with asked(word("a"), word(" b") + word(" c") + REASON + END) as (upstream, backend):
-        wanted = asyncio.Event()
-        async with aclosing(backend.generate(make_request(), "", wanted.wait)) as steps:
-            assert (await anext(steps)).text == "a"
-            more = asyncio.ensure_future(anext(steps))
-            upstream.go_on.set()
-            await until_all_came(backend)
-            assert not more.done()
-            wanted.set()
-            step = await more
-            assert (step.text, step.tokens) == (" b c", 2)
-            assert (await anext(steps)).finish_reason == "stop"
+async def test_steps_come_as_they_are_said() -> None:
+    async with asked(word("a"), word(" b") + REASON + END) as (upstream, backend):
+        steps = backend.generate(make_request(), "")
+        assert (await anext(steps)).text == "a"
+        upstream.go_on.set()
+        assert [step.text async for step in steps] == [" b", ""]
 
 
-async def test_what_was_said_before_the_upstream_broke_off_is_told_first() -> None:
+async def test_what_came_piles_up_until_it_is_taken() -> None:
     async with asked(word("a"), word(" b")) as (upstream, backend):
-        wanted = asyncio.Event()
-        async with aclosing(backend.generate(make_request(), "", wanted.wait)) as steps:
-            assert (await anext(steps)).text == "a"
+        more = asyncio.Event()
+        pile = Pile(more.set)
+        async with aclosing(backend.generate(make_request(), "", pile)) as steps:
+            end = asyncio.ensure_future(anext(steps))
+            await more.wait()
+            assert [step.text for step in pile.take()] == ["a"]
+            assert pile.take() == []
             upstream.go_on.set()
-            await upstream.said.wait()
-            wanted.set()
-            assert (await anext(steps)).text == " b"
+            # What nobody took is told before the failure.
+            assert (await end).text == " b"
             with pytest.raises(Retryable):
                 await anext(steps)
 
 
-async def until_all_came(backend: OpenAiBackend) -> None:
-    [connection] = backend._client._busy
-    while not connection.complete:  # noqa: ASYNC110 - the event loop brings it about, and tells nobody
-        await asyncio.sleep(0.001)
+async def test_the_end_is_told_at_once_with_all_that_piled_up() -> None:
+    async with asked(word("a"), word(" b") + REASON + END) as (upstream, backend):
+        upstream.go_on.set()
+        steps = [step async for step in backend.generate(make_request(), "", Pile(asyncio.Event().set))]
+        assert [(step.text, step.tokens, step.finish_reason) for step in steps] == [("a b", 2, None), ("", 0, "stop")]
+
+
+async def test_an_end_that_is_taken_ends_the_answer_before_its_connection() -> None:
+    async with asked(word("a") + REASON + event("[DONE]"), b"0\r\n\r\n") as (_, backend):
+        more = asyncio.Event()
+        pile = Pile(more.set)
+        steps = backend.generate(make_request(), "", pile)
+        end = asyncio.ensure_future(anext(steps))
+        while not (taken := pile.take()):
+            await more.wait()
+        assert [step.text for step in taken] == ["a"]
+        assert (await end).finish_reason == "stop"
 
 
 # --- a reader that lets it pile up beyond the bound ---------------------------------------------------------

@@ -15,6 +15,7 @@ from schemas.messages import Message, Role, ToolCall
 from schemas.ports import Generated
 from tests.unit.inference.inference_fakes import make_request
 
+BYTES_MAX = 1_000_000
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}}
 TOOL = FunctionTool(name="f", description=Content("d"), parameters=Content(json.dumps(SCHEMA)), strict=True)
 
@@ -87,23 +88,27 @@ def chunk(*choices: dict[str, Any], **rest: Any) -> str:
     return json.dumps({"choices": choices, **rest})
 
 
+def event(data: str) -> bytes:
+    return f"data: {data}\n\n".encode()
+
+
 def said(*chunks: str, choices: int = 1) -> list[Generated]:
     """The steps after ``chunks``, all read at once."""
-    reading = ChunkReading(choices)
+    reading = ChunkReading(choices, BYTES_MAX)
     for one in chunks:
-        reading.feed(one)
+        reading.feed(event(one))
     return reading.take()
 
 
 def test_choices_are_told_apart_and_end_one_by_one() -> None:
-    reading = ChunkReading(2)
-    reading.feed(chunk({"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}))
+    reading = ChunkReading(2, BYTES_MAX)
+    reading.feed(event(chunk({"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}})))
     assert [(step.choice, step.text) for step in reading.take()] == [(0, "a"), (1, "b")]
-    reading.feed(chunk({"index": 1, "delta": {}, "finish_reason": "length"}))
+    reading.feed(event(chunk({"index": 1, "delta": {}, "finish_reason": "length"})))
     with pytest.raises(Retryable):
         reading.end()
-    reading.feed(chunk({"index": 0, "delta": {}, "finish_reason": "stop"}))
-    reading.feed(chunk(usage={"prompt_tokens": 3, "completion_tokens": 9}))
+    reading.feed(event(chunk({"index": 0, "delta": {}, "finish_reason": "stop"})))
+    reading.feed(event(chunk(usage={"prompt_tokens": 3, "completion_tokens": 9})))
     ends = [(step.choice, step.finish_reason, step.completion_tokens) for step in reading.end()]
     assert ends == [(0, "stop", None), (1, "length", 9)]
 
@@ -114,8 +119,8 @@ def test_what_came_at_once_is_one_step_of_each_choice() -> None:
 
 
 def test_what_was_told_is_not_told_again() -> None:
-    reading = ChunkReading()
-    reading.feed(chunk({"index": 0, "delta": {"content": "a"}}))
+    reading = ChunkReading(1, BYTES_MAX)
+    reading.feed(event(chunk({"index": 0, "delta": {"content": "a"}})))
     assert [step.text for step in reading.take()] == ["a"]
     assert reading.take() == []
 
@@ -129,9 +134,9 @@ def test_nothing_counts_after_the_end() -> None:
 
 
 def test_what_came_before_an_error_is_told_first() -> None:
-    reading = ChunkReading()
+    reading = ChunkReading(1, BYTES_MAX)
     for data in (chunk({"index": 0, "delta": {"content": "a"}}), chunk(error={"type": "server_error"})):
-        reading.feed(data)
+        reading.feed(event(data))
     assert reading.over
     assert [step.text for step in reading.take()] == ["a"]
     with pytest.raises(Retryable):
@@ -163,7 +168,7 @@ def test_odd_calls_do_no_harm(odd: Any) -> None:
 
 
 def test_a_model_that_the_upstream_does_not_know_may_be_served_elsewhere() -> None:
-    reading = ChunkReading()
-    reading.feed(chunk(error={"type": "not_found_error"}))
+    reading = ChunkReading(1, BYTES_MAX)
+    reading.feed(event(chunk(error={"type": "not_found_error"})))
     with pytest.raises(NotServed):
         reading.end()

@@ -17,7 +17,7 @@ from consumers.retry import RetryPolicy
 from schemas import serde
 from schemas.errors import OutcomeUnknown, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, Outgoing, Record, TopicPartition, Wanted, at_once
+from schemas.ports import Generated, Outgoing, Pile, Record, TopicPartition
 from schemas.topics import TURNS_CANCELLED, USAGE_EVENTS
 from tests.support.memory_log import MemoryLog
 from tests.unit.inference.inference_fakes import NOW_MS, FakeMetrics, FakePolicy, make_request, receive
@@ -28,8 +28,8 @@ TOLD_S_MAX = 0.6
 STALL_S_MAX = 20.0
 RESTART_S = 2.0
 APPEND_S_MAX = 1.0
-# So many generations are read only when somebody waits for more.
-WAITING_BACKENDS = 0.5
+# So many generations pile up until they are taken.
+PILING = 0.5
 LATE_S_MAX = 3.0
 FAULTS_MAX = 4
 END_S_MAX = 1_000.0
@@ -190,20 +190,29 @@ class Member:
         return self.world.memory.slice(partition, start, stop)
 
     async def generate(
-        self, request: InferenceRequested, prefix: str, wanted: Wanted = at_once
+        self, request: InferenceRequested, prefix: str, pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:
         whole = "".join(WORDS)
         spoken = len(prefix.split())
         assert whole.startswith(prefix)
-        waits = self.world.chance.random() < WAITING_BACKENDS
+        piled: list[Generated] = []
+        if pile is not None and self.world.chance.random() < PILING:
+            pile.fed_by(lambda: [piled.pop(0) for _ in range(len(piled))])
+        else:
+            pile = None
         for word in WORDS[spoken:][: request.prompt.max_tokens]:
-            if waits:
-                await wanted()
             await asyncio.sleep(self.world.chance.expovariate(1 / 0.4))
             await self.awake.wait()
             if self.world.chance.random() < self.world.rates.backend:
                 raise Retryable("simulated")
-            yield Generated(text=word, tokens=1)
+            step = Generated(text=word, tokens=1)
+            if pile is None:
+                yield step
+            else:
+                piled.append(step)
+                pile.on_more()
+        while piled:
+            yield piled.pop(0)
         yield Generated(text="", tokens=0, finish_reason="stop")
 
     async def ready(self) -> bool:
