@@ -14,7 +14,7 @@ from producers.http.open_access import OpenAccess, Watch
 from schemas.errors import Refusal, access_lost
 
 _DISCONNECT: Final = {"type": "http.disconnect"}
-_EVENT_STREAM: Final = "text/event-stream"
+_EVENT_STREAM: Final = b"text/event-stream"
 _RESPONSES_ROUTE: Final = "/v1/responses"
 
 
@@ -55,7 +55,7 @@ class _Response:
         self._receive = receive
         self._send = send
         self._told = False
-        self._head: Message = {}
+        self._streams = False
         self._begun = False
         self._over = False
 
@@ -77,10 +77,6 @@ class _Response:
         finally:
             self._watch.on_lost = None
 
-    def _streams(self) -> bool:
-        headers = Headers(raw=list(self._head.get("headers", ())))
-        return headers.get("content-type", "").startswith(_EVENT_STREAM)
-
     def _tell(self) -> Message:
         self._told = True
         return dict(_DISCONNECT)
@@ -88,8 +84,8 @@ class _Response:
     async def send(self, message: Message) -> None:
         """Pass on what the application writes, as long as it may be read."""
         if message["type"] == "http.response.start":
-            self._head = message
-        if self._watch.lost is not None and (self._streams() or (self._told and not self._begun)):
+            self._streams = _is_event_stream(message)
+        if self._watch.lost is not None and (self._streams or (self._told and not self._begun)):
             await self.end()
         if self._over:
             return
@@ -106,9 +102,13 @@ class _Response:
         refusal = access_lost(self._watch.lost)
         if not self._begun:
             await error_response(refusal)(self._scope, self._receive, self._send)
-        elif self._streams():
+        elif self._streams:
             frame = _error_frame(refusal, self._scope["path"])
             await self._send({"type": "http.response.body", "body": frame, "more_body": False})
+
+
+def _is_event_stream(head: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in head.get("headers", ()))
 
 
 def _error_frame(refusal: Refusal, path: str) -> bytes:

@@ -1,8 +1,8 @@
 """How many turns this process serves at once, and when it takes no more."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 from producers.http.refused import RequestRefused
@@ -25,6 +25,7 @@ class Admission:
         self._monotonic_s = monotonic_s
         self._open = 0
         self._closed = False
+        self._slot = _Slot(self._change)
 
     @property
     def open_turns(self) -> int:
@@ -44,20 +45,15 @@ class Admission:
         """A turn that was submitted here waits no longer."""
         self.forecast.start(turn_id, self._monotonic_s())
 
-    @contextmanager
-    def slot(self, *, queued: bool) -> Iterator[None]:
-        """Hold a place for one response. Raises RequestRefused (503) when there is none.
+    def slot(self, *, queued: bool) -> AbstractContextManager[None]:
+        """A place for one response, to be held while it is written. Raises RequestRefused (503) when there is none.
 
         ``queued``: it may need a GPU, so that there must be hope of one in time.
         """
         refusal = self._refusal(queued=queued)
         if refusal is not None:
             raise RequestRefused(refusal)
-        self._change(1)
-        try:
-            yield
-        finally:
-            self._change(-1)
+        return self._slot
 
     def _refusal(self, *, queued: bool) -> Refusal | None:
         if self._closed:
@@ -79,3 +75,16 @@ class Admission:
     def _change(self, step: int) -> None:
         self._open += step
         self._metrics.gauge("turnstream_streams_open", self._open)
+
+
+class _Slot(AbstractContextManager[None]):
+    """The same for every response: it only counts."""
+
+    def __init__(self, change: Callable[[int], None]) -> None:
+        self._change = change
+
+    def __enter__(self) -> None:
+        self._change(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._change(-1)

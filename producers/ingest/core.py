@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
@@ -55,11 +54,6 @@ class IngestSettings(BaseModel):
         default=10.0, gt=0, description="Time with waiting turns over which the rate of starts is taken."
     )
 
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """The models by their names."""
-        return Catalogue.of(self.models)
-
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -84,12 +78,14 @@ class Submission:
     form: AnswerForm
 
 
-def accept(request: TurnRequest, credential: Credential, arrival: Arrival, settings: IngestSettings) -> Submission:
+def accept(
+    request: TurnRequest, credential: Credential, arrival: Arrival, settings: IngestSettings, catalogue: Catalogue
+) -> Submission:
     """The turn that ``request`` becomes: the same for the same request and names, but for its deadline.
 
-    Raises RequestRefused (400 or 404).
+    ``catalogue`` is that of the models in ``settings``. Raises RequestRefused (400 or 404).
     """
-    card = find_model(request.model, settings.catalogue)
+    card = find_model(request.model, catalogue)
     if request.conversation_id is not None and not ids.is_conversation_id(request.conversation_id):
         raise RequestRefused(errors.conversation_not_found())
     _check_messages(request, ids.MESSAGES_PER_TURN_MAX - 1 if request.stored else settings.messages_max)

@@ -14,6 +14,7 @@ from schemas import ids, serde
 from schemas.accounts import Credential
 from schemas.errors import OutcomeUnknown, RecordTooLarge
 from schemas.events import TurnSubmitted
+from schemas.models import Catalogue
 from schemas.ports import Outgoing, TurnClaim
 from schemas.topics import TURNS_SUBMITTED
 
@@ -35,6 +36,7 @@ class Submitter:
     def __init__(self, ports: IngestPorts, settings: IngestSettings, forecast: QueueForecast) -> None:
         self._ports = ports
         self._settings = settings
+        self._catalogue = Catalogue.of(settings.models)
         self._forecast = forecast
 
     def draft(self, request: TurnRequest, sender: Sender) -> Submission:
@@ -48,12 +50,12 @@ class Submitter:
             tokens_from=ports.readers.position(partition),
             origin=sender.origin,
         )
-        return accept(request, sender.credential, arrival, self._settings)
+        return accept(request, sender.credential, arrival, self._settings, self._catalogue)
 
     def rebuild(self, request: TurnRequest, sender: Sender, claim: TurnClaim) -> Submission:
         """The turn that ``claim`` stands for, as it was made from the same request. Raises RequestRefused."""
         arrival = Arrival(self._ports.now_ms(), claim.turn_id, claim.conversation_id, claim.tokens_from, sender.origin)
-        return accept(request, sender.credential, arrival, self._settings)
+        return accept(request, sender.credential, arrival, self._settings, self._catalogue)
 
     async def submit(self, event: TurnSubmitted, traceparent: str | None) -> None:
         """Put ``event`` on the log. Raises OutcomeUnknown, RecordTooLarge."""

@@ -17,6 +17,7 @@ from schemas import ids
 from schemas.accounts import ApiKeyCredential
 from schemas.errors import Refusal
 from schemas.messages import Role
+from schemas.models import Catalogue
 from schemas.ports import AnswerForm
 from tests.unit.ingest.edge_world import KEY, PEPPER
 
@@ -38,7 +39,9 @@ def body(**fields: Any) -> bytes:
 
 
 def submit(settings: IngestSettings | None = None, **fields: Any) -> Submission:
-    return accept(turn_request(parse_request(body(**fields))), CREDENTIAL, ARRIVAL, settings or IngestSettings())
+    settings = settings or IngestSettings()
+    catalogue = Catalogue.of(settings.models)
+    return accept(turn_request(parse_request(body(**fields))), CREDENTIAL, ARRIVAL, settings, catalogue)
 
 
 def refusal_of(settings: IngestSettings | None = None, **fields: Any) -> Refusal:
