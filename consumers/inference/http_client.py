@@ -6,12 +6,13 @@ redirects, proxies and compression: it speaks to servers that an operator has na
 """
 
 import asyncio
-import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from pydantic_core import to_json
 
 from consumers.inference.http_connection import Connection, HttpFailed
 
@@ -121,7 +122,7 @@ class HttpClient:
         self._idle.clear()
 
     def _message(self, method: str, path: str, body: Any) -> bytes:
-        content = b"" if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        content = b"" if body is None else to_json(body)
         typed = "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
         return f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}{typed}\r\n".encode("latin-1") + content
 
