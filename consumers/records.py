@@ -43,7 +43,7 @@ def outgoing(emit: Emit, cause: Received[Any]) -> Outgoing:
 
 def to_process(records: Sequence[Record]) -> Sequence[Record]:
     """Those of ``records`` that this stage has not had in the process that wrote them (``Emit.carried``)."""
-    return [record for record in records if not any(name == headers.CARRIED for name, _ in record.headers)]
+    return [record for record in records if not headers.has_header(record.headers, headers.CARRIED)]
 
 
 def live(records: Sequence[Record]) -> Sequence[Record]:

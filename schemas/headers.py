@@ -25,9 +25,14 @@ DLQ_ERROR: Final = "dlq-error"
 
 def is_replayed(headers: Headers) -> bool:
     """Whether a record is marked as a replay: on a live topic it has no effect at all."""
+    return has_header(headers, REPLAY)
+
+
+def has_header(headers: Headers, name: str) -> bool:
+    """Whether there is a header of this name."""
     # Asked of every record: a generator would cost three times as much.
-    for name, _ in headers:  # noqa: SIM110
-        if name == REPLAY:
+    for key, _ in headers:  # noqa: SIM110
+        if key == name:
             return True
     return False
 
