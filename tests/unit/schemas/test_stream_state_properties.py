@@ -14,6 +14,9 @@ from tests.support.fence_simulation import Action, Landing, Step, Turn, accepted
 
 Counts = Callable[[StreamState, TokenEvent], bool]
 
+# Pure computing, some seconds of it: on a busy machine that takes a while.
+pytestmark = pytest.mark.timeout(90)
+
 SEEDS = range(21_000)
 
 programs = st.lists(
