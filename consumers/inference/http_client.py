@@ -27,6 +27,7 @@ class HttpResponse:
         self.status: Final = connection.status
         self.read = False
         self._stopped = False
+        self._ended = False
 
     def leave(self) -> None:
         """Everything that matters was read: the connection may serve again once its body has ended."""
@@ -44,8 +45,13 @@ class HttpResponse:
             on_more()
 
     def take(self) -> bytes:
-        """What came of the body since the last call."""
-        return self._connection.take()
+        """What came of the body since the last call; nothing once its connection may serve others."""
+        return b"" if self._ended else self._connection.take()
+
+    def end(self) -> None:
+        """Let go of the connection."""
+        self._ended = True
+        self._connection.on_more = None
 
     def stop(self) -> None:
         """Wait for nothing more."""
@@ -112,7 +118,7 @@ class HttpClient:
             try:
                 yield response
             finally:
-                connection.on_more = None
+                response.end()
                 self._give_back(connection, read=response.read)
 
     async def close(self) -> None:

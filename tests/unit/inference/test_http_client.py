@@ -216,3 +216,14 @@ async def test_no_more_connections_than_allowed() -> None:
 async def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="not an http or https address"):
         HttpClient(url, {}, connect_s_max=1, silence_s_max=1, connections_max=1)
+
+
+async def test_an_answer_that_was_left_takes_nothing_of_the_next_on_its_connection() -> None:
+    async with talking(says(CHUNKED + b"0\r\n\r\n"), says(CHUNKED, chunk(b"theirs"))) as (server, client):
+        async with client.request("GET", "/chat") as left:
+            assert await left.piece() == b""
+        async with client.request("GET", "/chat") as response:
+            assert await response.more()
+            assert left.take() == b""
+            assert response.take() == b"theirs"
+    assert server.connections == 1
