@@ -12,7 +12,7 @@ from schemas.hot_context import COMPLETE_FIELD, COMPLETE_VALUE, decode_stored, e
 from schemas.ports import StoredMessage
 from schemas.redis_keys import hot_context
 from stream_processors.prompt.core import PromptSettings
-from stream_processors.redis_batch import Command, Script, evaluate_batch, send_batch
+from stream_processors.redis_batch import Command, RedisLine, Script
 
 MS_PER_S: Final = 1_000
 TOKEN_BYTES: Final = 8
@@ -24,14 +24,14 @@ class RedisContexts:
     """The ``HotContexts`` over a Redis client that does not decode replies: one round trip per call."""
 
     def __init__(self, redis: Redis, settings: PromptSettings) -> None:
-        self._redis = redis
+        self._line = RedisLine(redis, settings.redis_seconds_max)
         self._settings = settings
         self._publish = Script(Path(__file__).with_name("publish.lua").read_text())
 
     async def read(self, conversation_ids: Sequence[str]) -> Mapping[str, Sequence[StoredMessage]]:
         """As ``HotContexts.read``; a context that cannot be decoded counts as absent."""
         commands: list[Command] = [("HGETALL", hot_context(conversation_id)) for conversation_id in conversation_ids]
-        replies = await send_batch(self._redis, commands, self._settings.redis_seconds_max)
+        replies = await self._line.send(commands)
         contexts = {
             conversation_id: _decode(fields) for conversation_id, fields in zip(conversation_ids, replies, strict=True)
         }
@@ -44,7 +44,7 @@ class RedisContexts:
         commands: list[Command] = []
         for key in map(hot_context, conversation_ids):
             commands += [("HSET", key, COMPLETE_FIELD, token), ("PEXPIRE", key, ttl_ms)]
-        await send_batch(self._redis, commands, self._settings.redis_seconds_max)
+        await self._line.send(commands)
         return token
 
     async def finish_rebuild(self, token: str, contexts: Mapping[str, Sequence[StoredMessage]]) -> None:
@@ -56,7 +56,7 @@ class RedisContexts:
             if sum(map(len, fields)) <= self._settings.context_bytes_max:
                 key = hot_context(conversation_id)
                 calls.append((key, COMPLETE_FIELD, token, COMPLETE_VALUE, ttl_ms, *fields))
-        await evaluate_batch(self._redis, self._publish, 1, calls, self._settings.redis_seconds_max)
+        await self._line.evaluate(self._publish, 1, calls)
 
 
 def _encode(messages: Sequence[StoredMessage]) -> list[str | bytes]:

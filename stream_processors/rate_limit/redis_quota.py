@@ -14,7 +14,7 @@ from schemas.ports import Grant, Lost, Reservation
 from stream_processors.rate_limit.core import Plans, RateLimitSettings
 from stream_processors.rate_limit.quotas import MS_PER_S, Bound, Kind, Period, Scope, bounds_of, running_window
 from stream_processors.rate_limit.quotas import subject_of as subject
-from stream_processors.redis_batch import Command, Script, evaluate_batch
+from stream_processors.redis_batch import Command, RedisLine, Script
 
 KEY_COUNT: Final = 6
 US_PER_S: Final = 1_000_000
@@ -33,7 +33,7 @@ class RedisQuota:
     """
 
     def __init__(self, redis: Redis, settings: RateLimitSettings, plans: Plans) -> None:
-        self._redis = redis
+        self._line = RedisLine(redis, settings.redis_seconds_max)
         self._settings = settings
         self._plans = plans
         self._reserve = _load("reserve.lua")
@@ -43,13 +43,13 @@ class RedisQuota:
         """As ``Quota.reserve``. Raises Retryable when Redis does not answer in ``redis_seconds_max``."""
         plans = [plan_of(self._plans, asked.account.plan) for asked in reservations]
         calls = [self._call(asked, plan) for asked, plan in zip(reservations, plans, strict=True)]
-        replies = await evaluate_batch(self._redis, self._reserve, KEY_COUNT, calls, self._settings.redis_seconds_max)
+        replies = await self._line.evaluate(self._reserve, KEY_COUNT, calls)
         return [_grant(reply.decode(), plan) for reply, plan in zip(replies, plans, strict=True)]
 
     async def settle(self, used: Sequence[tuple[Account, str, int]]) -> Sequence[tuple[LimitWindow, ...] | None]:
         """As ``Quota.settle``. Raises Retryable when Redis does not answer in ``redis_seconds_max``."""
         calls: list[Command] = [(*_keys(account, turn_id), tokens, turn_id) for account, turn_id, tokens in used]
-        replies = await evaluate_batch(self._redis, self._settle, KEY_COUNT, calls, self._settings.redis_seconds_max)
+        replies = await self._line.evaluate(self._settle, KEY_COUNT, calls)
         return [
             _settled(reply.decode(), plan_of(self._plans, account.plan))
             for reply, (account, _, _) in zip(replies, used, strict=True)

@@ -298,6 +298,15 @@ async def test_a_cancelled_call_leaves_no_reply_for_the_next(redis_socket: Path)
     assert cut_short > 1
 
 
+@pytest.mark.integration
+async def test_a_connection_that_the_server_closed_is_opened_again(redis_socket: Path) -> None:
+    async with redis_subject(redis_socket) as subject:
+        first = await subject.ask(1, 500)
+        async with Redis(unix_socket_path=str(redis_socket)) as operator:
+            await operator.client_kill_filter(_type="normal", skipme=True)
+        assert await subject.ask(1, 500) == first
+
+
 async def test_a_server_that_is_away_is_retryable(tmp_path: Path) -> None:
     async with Redis(unix_socket_path=str(tmp_path / "nobody.sock")) as client:
         quota = RedisQuota(client, SETTINGS, PLANS)
