@@ -58,6 +58,7 @@ class _Parts:
     log: LogReader
     standings: Standings
     hear: list[Hear]
+    beside: list[Callable[[], Coroutine[Any, Any, None]]]
 
 
 def _auth(parts: _Parts) -> BatchProcess:
@@ -66,6 +67,7 @@ def _auth(parts: _Parts) -> BatchProcess:
     directory = CassandraAccounts(parts.cql, auth.statements_in_flight_max)
     accounts = CachedAccounts(directory, auth, time.monotonic)
     parts.hear.append(accounts.hear)
+    parts.beside.append(accounts.keep_fresh)
     conversations = CassandraConversations(parts.cql, auth.statements_in_flight_max)
     return Authorize(
         auth,
@@ -142,7 +144,7 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         changes = await open_ports.enter_async_context(KafkaLogTail(settings.kafka, CHANGES_FOLLOWED))
         standings = Standings(settings.auth.standings_max)
         guarded = BreakingCql(cql, settings.auth.store_retry_s, time.monotonic)
-        parts = _Parts(process, guarded, redis, log, standings, [])
+        parts = _Parts(process, guarded, redis, log, standings, [], [])
         processes: Mapping[StageRow, BatchProcess] = {row: _MAKERS[row](parts) for row in rows}
         # Nobody waits for a settlement, nor for records that were carried on before they were written.
         patient = {topology.RATE_LIMIT_SETTLE}
@@ -171,7 +173,7 @@ async def run_processors(process: Process, rows: Sequence[StageRow]) -> None:
         ]
         for row, member in zip(rows, members, strict=True):
             require_loop(process, row.name, member)
-        beside = [AccountChangeListener(changes, *parts.hear).run()]
+        beside = [AccountChangeListener(changes, *parts.hear).run(), *(start() for start in parts.beside)]
         if topology.AUTH in rows:
             beside.append(await _hear_signals(process, open_ports, parts))
         await _run_until_stopped(works, beside, process.stop)

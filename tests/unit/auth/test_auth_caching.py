@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,6 +123,45 @@ async def test_a_revoked_key_passes_no_longer_than_the_cache_lives() -> None:
     directory.keys.clear()
     clock.now_s = SETTINGS.key_cache_s
     assert await cached.accounts([A]) == {}
+
+
+async def test_an_account_in_use_is_read_again_before_anybody_waits_for_it() -> None:
+    clock, keys = Clock(), CountingKeys(MemoryAccountDirectory({A.name: ACCOUNT, B.name: ACCOUNT}))
+    cached = CachedAccounts(keys, SETTINGS, clock)
+    async with asyncio.TaskGroup() as group:
+        refreshing = group.create_task(cached.keep_fresh())
+        await cached.accounts([A, B])
+        for now_s in (1, 3, 7):
+            clock.now_s = now_s
+            assert await cached.accounts([A]) == {A.name: ACCOUNT}
+            await settle()
+        keys.directory.keys.clear()
+        clock.now_s = 10
+        assert await cached.accounts([A]) == {A.name: ACCOUNT}
+        await settle()
+        assert await cached.accounts([A]) == {}
+        refreshing.cancel()
+    assert keys.asked == [[A.name, B.name], *[[A.name]] * 4]
+
+
+async def test_a_store_that_is_away_ends_no_refreshing() -> None:
+    clock, directory = Clock(), MemoryAccountDirectory({A.name: ACCOUNT})
+    cached = CachedAccounts(directory, SETTINGS, clock)
+    async with asyncio.TaskGroup() as group:
+        refreshing = group.create_task(cached.keep_fresh())
+        await cached.accounts([A])
+        for down in (True, False):
+            clock.now_s, directory.down = 4, down
+            await cached.accounts([A])
+            await settle()
+        clock.now_s, directory.down = 8, True
+        assert await cached.accounts([A]) == {A.name: ACCOUNT}
+        refreshing.cancel()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def test_a_new_key_is_seen_at_once() -> None:
