@@ -41,15 +41,18 @@ _IBAN_LENGTHS: Final = {
 # With fewer digits than this, nothing of the kind can be there: most texts are done after counting.
 _DIGITS_MIN: Final = {PiiKind.EMAIL: 0, PiiKind.IP: 1, PiiKind.IBAN: 7, PiiKind.PHONE: 7, PiiKind.CARD: 13}
 _EMAIL: Final = re.compile(r"(?<=[A-Za-z0-9._%+-])@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9-])")
+# What comes before a number is looked at from its first character: for that one, `re` runs over the text three times
+# as fast as for a place that nothing precedes.
 _PHONE: Final = re.compile(
     # E.164: a plus and 7 to 15 digits, in any grouping.
-    r"(?<![0-9A-Za-z+])\+[1-9](?:[ ().-]{0,2}[0-9]){6,14}(?![0-9])"
+    r"\+(?<![0-9A-Za-z+]\+)[1-9](?:[ ().-]{0,2}[0-9]){6,14}(?![0-9])"
     # North America: 3-3-4.
-    r"|(?<![0-9A-Za-z.+-])\(?[2-9][0-9]{2}\)?[ .-]{1,2}[2-9][0-9]{2}[ .-][0-9]{4}(?![0-9-])"
+    r"|(?:\((?<![0-9A-Za-z.+-]\()[2-9]|[2-9](?<![0-9A-Za-z.+-][2-9]))[0-9]{2}\)?[ .-]{1,2}"
+    r"[2-9][0-9]{2}[ .-][0-9]{4}(?![0-9-])"
 )
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])(?=([A-Za-z]{2}[0-9]{2}(?: ?[A-Za-z0-9]){11,29}))")
 _CARD: Final = re.compile(
-    r"(?<![0-9])(?=([0-9]{13,19}|(?:[0-9]{4}[ -]){3}[0-9]{4}|[0-9]{4}[ -][0-9]{6}[ -][0-9]{5})(?![0-9]))"
+    r"[0-9](?<![0-9]{2})(?=([0-9]{12,18}|[0-9]{3}(?:[ -][0-9]{4}){3}|[0-9]{3}[ -][0-9]{6}[ -][0-9]{5})(?![0-9]))"
 )
 _IPV4_DOTS: Final = 3
 _IPV6_COLONS_MIN: Final = 2
@@ -95,7 +98,7 @@ def _has_iban(text: str) -> bool:
 
 
 def _has_card(text: str) -> bool:
-    candidates = (match[1].replace(" ", "").replace("-", "") for match in _CARD.finditer(text))
+    candidates = ((match[0] + match[1]).replace(" ", "").replace("-", "") for match in _CARD.finditer(text))
     # A run of one digit passes Luhn's test for some lengths, and is a rule or a placeholder.
     return any(len(set(digits)) > 1 and luhn_holds(digits) for digits in candidates)
 
