@@ -66,6 +66,8 @@ class RedisLine:
             async with asyncio.timeout(self._seconds_max), self._free:
                 if self._connection is None:
                     self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+                    # What bounds the batch bounds all of it: a timer for each step would cost as much as the steps.
+                    self._connection.socket_timeout = None
                 try:
                     return await _exchange(self._connection, commands)
                 except ConnectionFailed:
