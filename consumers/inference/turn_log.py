@@ -1,6 +1,6 @@
 """One owner's hand on one turn of ``chat.tokens.v1``: fence, read back, append."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
@@ -72,10 +72,9 @@ class TurnLog:
                 await self.look()
                 if self.answer.ended:
                     return lost
-            offset = await self._append_fence()
-            if offset is None:
+            if not await self._append_fence():
                 continue
-            await self._read_to(offset + 1)
+            await self._read_to(self._own_end())
             if self.answer.ended or self.answer.state.owned_by(self._tried, self.owner):
                 return lost
             lost += 1
@@ -95,7 +94,7 @@ class TurnLog:
 
         Raises Displaced, Retryable.
         """
-        await self._look_to(max(self._own) + 1 if self._own else self._position or 0)
+        await self._look_to(self._own_end())
 
     async def _look_to(self, stop: int) -> None:
         await self._read_to(stop)
@@ -125,31 +124,45 @@ class TurnLog:
         headers = serde.event_headers(topic, self._turn.turn_id, self._traceparent)
         return Outgoing(topic.name, key.encode(), serde.encode(event), headers)
 
-    async def _append_fence(self) -> int | None:
+    async def _append_fence(self) -> bool:
+        """Whether it is known to be on the log."""
         self._tried = next_attempt(self.answer, self._tried)
         event = core.fence(self._turn.turn_id, self._tried, self.owner, self._route)
         try:
-            return (await self._producer.append([self.outgoing(event, self._now_ms())]))[0]
+            await self.append((event,))
         except OutcomeUnknown:
             # It may be there or not: the next fence is higher in either case.
-            return None
+            return False
+        return True
+
+    def _own_end(self) -> int:
+        return max(self._own) + 1 if self._own else self._position or 0
 
     async def _read_to(self, stop: int) -> None:
         start = await self._start() if self._position is None else self._position
-        found: list[Record] = []
-        while start < stop:
-            page_end = min(stop, start + self._settings.readback_records_max)
-            records = await self._reader.read_range(self._source, start, page_end)
-            found.extend(record for record in records if record.key == self._key)
-            start = page_end
+        found: list[int] = []
+        for low, high in self._pages(start, stop):
+            found += await self._reader.offsets_of(self._source, self._key, low, high)
         # Nobody else wrote about the turn: then the log says what was appended, in that order.
-        if any(record.offset not in self._own for record in found):
+        if not self._own.issuperset(found):
+            records = await self._records(found[0], found[-1] + 1)
             self.answer = self._verified
-            for record in found:
+            for record in records:
                 self._fold(record)
         self._verified = self.answer
         self._own.clear()
         self._position = stop
+
+    async def _records(self, start: int, stop: int) -> list[Record]:
+        found: list[Record] = []
+        for low, high in self._pages(start, stop):
+            records = await self._reader.read_range(self._source, low, high)
+            found += [record for record in records if record.key == self._key]
+        return found
+
+    def _pages(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        page = self._settings.readback_records_max
+        return ((low, min(low + page, stop)) for low in range(start, stop, page))
 
     async def _start(self) -> int:
         if self._turn.tokens_from is not None:

@@ -96,6 +96,10 @@ class LogReader(Protocol):
         """The records with ``start <= offset < stop``. Raises Retryable when they cannot be read in time."""
         ...
 
+    async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
+        """The offsets of the records with ``key`` among those, in their order. Raises Retryable likewise."""
+        ...
+
 
 class LogTail(Protocol):
     """Follows partitions from their end, each for as long as it is wanted."""

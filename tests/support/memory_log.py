@@ -347,6 +347,9 @@ class MemoryLogReader:
             raise Retryable("the range is not on the log yet")
         return self._log.slice(partition, start, stop)
 
+    async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
+        return [record.offset for record in await self.read_range(partition, start, stop) if record.key == key]
+
     def _offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
         newer: Iterable[int] = (
             record.offset for record in self._log.slice(partition, 0) if record.timestamp_ms >= timestamp_ms

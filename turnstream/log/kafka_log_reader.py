@@ -12,8 +12,10 @@ from schemas.errors import Retryable
 from schemas.ports import Record, TopicPartition
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
+from turnstream.log.kafka_records import records_of
 from turnstream.log.kafka_wire import EARLIEST, LATEST, Fetched, KafkaWire
-from turnstream.log.ranges import PartitionReads, RangeRead, Span
+from turnstream.log.key_offsets import KeyOffsets
+from turnstream.log.ranges import Entry, PartitionReads, RangeRead, Span
 from turnstream.log.settings import KafkaSettings
 
 log = structlog.get_logger()
@@ -36,7 +38,8 @@ class KafkaLogReader:
         self._wire = KafkaWire(settings)
         self._background = Background()
         self._reads: dict[TopicPartition, PartitionReads] = {}
-        self._answers: dict[RangeRead, asyncio.Future[Sequence[Record]]] = {}
+        self._answers: dict[RangeRead, asyncio.Future[Sequence[Entry]]] = {}
+        self._known: dict[TopicPartition, KeyOffsets] = {}
         self._asked = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -79,12 +82,30 @@ class KafkaLogReader:
         Waits for records that are not on the log yet. Raises Retryable when the range is not complete after
         ``read_seconds_max``, or when ``ranges_pending_max`` callers wait already.
         """
+        return records_of(partition, await self._read_entries(partition, start, stop))
+
+    async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
+        """The offsets of the records with ``key`` in that range; what is known of recent records is not read again.
+
+        Waits, and raises Retryable, as ``read_range`` does.
+        """
+        known = self._known.get(partition)
+        if known is None or start > known.stop + self._settings.range_gap_records_max:
+            known = self._known[partition] = KeyOffsets(start, self._settings.offsets_known_max)
+        if known.start <= start and known.stop < stop:
+            begin = known.stop
+            known.extend(begin, stop, await self._read_entries(partition, begin, stop))
+        if known.start <= start:
+            return known.of(key, start, stop)
+        return [entry.offset for entry in await self._read_entries(partition, start, stop) if entry.key == key]
+
+    async def _read_entries(self, partition: TopicPartition, start: int, stop: int) -> Sequence[Entry]:
         if start >= stop:
             return ()
         if len(self._answers) >= self._settings.ranges_pending_max:
             raise Retryable("too many reads wait for their records")
         read = RangeRead(start, stop)
-        answer: asyncio.Future[Sequence[Record]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Sequence[Entry]] = asyncio.get_running_loop().create_future()
         self._answers[read] = answer
         self._reads.setdefault(partition, PartitionReads(self._settings.range_gap_records_max)).add(read)
         self._asked.set()
@@ -149,10 +170,10 @@ class KafkaLogReader:
         reads = self._reads.get(partition)
         if reads is None:
             return False
-        for read in reads.take(start, got.records, got.next_offset):
+        for read in reads.take(start, got.entries, got.next_offset):
             answer = self._answers.get(read)
             if answer is not None and not answer.done():
-                answer.set_result(read.records)
+                answer.set_result(read.entries)
         if not reads:
             del self._reads[partition]
         return got.next_offset > start

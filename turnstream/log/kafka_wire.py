@@ -23,8 +23,8 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
-from schemas.ports import Record, TopicPartition
-from turnstream.log.ranges import Span
+from schemas.ports import TopicPartition
+from turnstream.log.ranges import Entry, Span
 from turnstream.log.settings import KafkaSettings
 
 # Special timestamps of ListOffsets.
@@ -39,9 +39,9 @@ _REFRESH_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What one fetch brought of a partition: the records, and from where to read on."""
+    """What one fetch brought of a partition: aiokafka's records, and from where to read on."""
 
-    records: tuple[Record, ...]
+    entries: tuple[Entry, ...]
     next_offset: int
     out_of_range: bool = False
 
@@ -138,7 +138,7 @@ class KafkaWire:
 
     def _fetched(self, partition: TopicPartition, span: Span, error: Any, data: bytes) -> Fetched | None:
         if error is NoError:
-            return decode_records(partition, span, data)
+            return decode_records(span, data)
         if error is OffsetOutOfRangeError:
             return Fetched((), span.start, out_of_range=True)
         if error.invalid_metadata or error is LeaderNotAvailableError:
@@ -153,30 +153,22 @@ class KafkaWire:
             self._client.force_metadata_update()
 
 
-def decode_records(partition: TopicPartition, span: Span, data: bytes) -> Fetched:
+def decode_records(span: Span, data: bytes) -> Fetched:
     """The records of a fetch response from the start of ``span`` on, without control batches.
 
     Reading ends with the batch that reaches the end of ``span``: the broker sends more than is wanted.
     ``next_offset`` lies behind the last batch, also where compaction left none of its records.
     """
-    records: list[Record] = []
+    entries: list[Entry] = []
     position = span.start
     batches = MemoryRecords(data)
     while position < span.stop and batches.has_next():
         batch = batches.next_batch()
         if not batch.is_control_batch:
-            records.extend(_records(partition, span.start, batch))
+            # A batch is fetched whole, though its first records may lie before what was asked for.
+            entries += [entry for entry in batch if entry.offset >= span.start]
         position = max(position, batch.next_offset)
-    return Fetched(tuple(records), position)
-
-
-def _records(partition: TopicPartition, offset: int, batch: Iterable[Any]) -> Iterable[Record]:
-    topic, number = partition
-    for found in batch:
-        # A batch is fetched whole, though its first records may lie before what was asked for.
-        if found.offset >= offset:
-            headers = tuple([(name, value or b"") for name, value in found.headers])
-            yield Record(topic, number, found.offset, found.key, found.value or b"", headers, found.timestamp)
+    return Fetched(tuple(entries), position)
 
 
 def _by_topic(values: Mapping[TopicPartition, tuple[int, ...]]) -> list[tuple[str, list[tuple[int, ...]]]]:

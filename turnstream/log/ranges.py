@@ -4,8 +4,21 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from schemas.ports import Record
+
+class Entry(Protocol):
+    """A record as far as it matters here."""
+
+    @property
+    def offset(self) -> int:
+        """Where it lies in its partition."""
+        ...
+
+    @property
+    def key(self) -> bytes | None:
+        """Whom it is about."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +35,7 @@ class RangeRead:
 
     position: int
     stop: int
-    records: list[Record] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -63,13 +76,13 @@ class PartitionReads:
         near = [read for read in self._reads if chosen.position - self._gap <= read.position <= chosen.stop]
         return Span(min(read.position for read in near), max(read.stop for read in near))
 
-    def take(self, start: int, records: Sequence[Record], next_offset: int) -> list[RangeRead]:
+    def take(self, start: int, entries: Sequence[Entry], next_offset: int) -> list[RangeRead]:
         """Give out what a fetch at ``start`` brought up to ``next_offset``; the reads that are complete with it."""
-        offsets = [record.offset for record in records]
+        offsets = [entry.offset for entry in entries]
         for read in self._reads:
             if start <= read.position < next_offset:
                 low, high = (bisect_left(offsets, edge) for edge in (read.position, read.stop))
-                read.records.extend(records[low:high])
+                read.entries.extend(entries[low:high])
                 read.position = next_offset
         complete = [read for read in self._reads if read.complete]
         self._reads = deque(read for read in self._reads if not read.complete)

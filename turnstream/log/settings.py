@@ -54,3 +54,6 @@ class KafkaSettings(BaseModel):
     )
     ranges_pending_max: int = Field(default=10_000, gt=0, description="Reads waiting for their records.")
     range_gap_records_max: int = Field(default=2_000, ge=0, description="Read over rather than sought across.")
+    offsets_known_max: int = Field(
+        default=16_384, ge=2, description="Of each partition's newest records, so that they are not read again."
+    )

@@ -61,6 +61,10 @@ class IsolatedReader:
             for record in await self._reader.read_range(place, start, stop)
         ]
 
+    async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
+        """As ``LogReader.offsets_of``."""
+        return await self._reader.offsets_of(self._place(partition), key, start, stop)
+
     def _places(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, TopicPartition]:
         return {partition: self._place(partition) for partition in partitions}
 

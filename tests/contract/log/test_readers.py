@@ -33,6 +33,33 @@ async def test_concurrent_ranges_get_each_their_own(backend: LogBackend) -> None
         assert [(record.partition, record.offset) for record in records] == [(number, at) for at in range(low, high)]
 
 
+async def test_the_offsets_of_a_key_are_those_of_its_records(backend: LogBackend) -> None:
+    partition = backend.partition(0)
+    async with backend.producer() as producer, backend.reader() as reader:
+        for _ in range(3):
+            await producer.append(
+                [record._replace(key=key) for record in numbered(backend, 5, 0) for key in (b"a", b"b")]
+            )
+        for start, stop in ((4, 9), (0, 20), (3, 30), (5, 5), (29, 30), (0, 30)):
+            expected = [offset for offset in range(start, stop) if offset % 2]
+            assert list(await reader.offsets_of(partition, b"b", start, stop)) == expected
+        assert not await reader.offsets_of(partition, b"nobody", 0, 30)
+        with pytest.raises(Retryable):
+            await reader.offsets_of(partition, b"a", 20, 31)
+
+
+async def test_readers_of_keys_at_once_get_each_their_own(backend: LogBackend) -> None:
+    partition, keys = backend.partition(0), [b"%d" % number for number in range(10)]
+    async with backend.producer() as producer, backend.reader() as reader:
+        for round_ in range(3):
+            await producer.append([record._replace(key=key) for record in numbered(backend, 1, 0) for key in keys])
+            stop = 10 * (round_ + 1)
+            found = await asyncio.gather(
+                *[reader.offsets_of(partition, key, 0, stop - 9 + at) for at, key in enumerate(keys)]
+            )
+            assert [list(offsets) for offsets in found] == [list(range(at, stop, 10)) for at in range(10)]
+
+
 async def test_offsets_without_a_record_are_passed(backend: LogBackend) -> None:
     async with backend.producer() as producer, backend.reader() as reader:
         await producer.append(numbered(backend, 2, 0))

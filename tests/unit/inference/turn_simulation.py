@@ -189,6 +189,9 @@ class Member:
         await self._read()
         return self.world.memory.slice(partition, start, stop)
 
+    async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
+        return [record.offset for record in await self.read_range(partition, start, stop) if record.key == key]
+
     async def generate(
         self, request: InferenceRequested, prefix: str, pile: Pile | None = None
     ) -> AsyncGenerator[Generated, None]:

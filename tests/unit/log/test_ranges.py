@@ -34,7 +34,7 @@ def test_every_read_gets_exactly_its_records(
             break
         span = reads.target()
         complete += [
-            [one.offset for one in read.records] for read in reads.take(span.start, *fetch(log, span, records_max))
+            [one.offset for one in read.entries] for read in reads.take(span.start, *fetch(log, span, records_max))
         ]
     assert sorted(complete) == wanted
 
@@ -55,7 +55,7 @@ def test_a_read_that_waits_for_records_does_not_hold_up_another() -> None:
     reads.add(ready)
     start = reads.target().start
     assert reads.take(start, [record(2), record(3), record(4)], 5) == [ready]
-    assert [one.offset for one in ready.records] == [2, 3]
+    assert [one.offset for one in ready.entries] == [2, 3]
     assert len(reads) == 1
 
 

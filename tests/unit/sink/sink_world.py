@@ -38,6 +38,9 @@ class RecordsReader:
         self.read += len(found)
         return [one.record._replace(key=_key(one.event), value=encode(one.event)) for one in found]
 
+    async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
+        raise AssertionError(f"the sink reads whole ranges: {partition} {key!r} {start} {stop}")
+
 
 def _key(event: TokenEvent) -> bytes:
     return b"" if isinstance(event, Probed) else event.turn_id.encode()
