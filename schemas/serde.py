@@ -39,9 +39,10 @@ def decode_token(value: bytes, written: Headers = ()) -> TokenEvent:
     if headers.is_replayed(written):
         raise Malformed("chat.tokens.v1: a replayed record")
     try:
-        return _TOKENS.validate_json(value)
+        event: TokenEvent = _TOKEN_EVENTS.validate_json(value)
     except ValidationError as error:
         raise Malformed(f"chat.tokens.v1: {_explain(error)}") from None
+    return event
 
 
 def check_schema(topic: Topic, written: Headers) -> None:
@@ -68,9 +69,9 @@ def adapter(topic: Topic) -> TypeAdapter[Any]:
     return topic.event if isinstance(topic.event, TypeAdapter) else TypeAdapter(topic.event)
 
 
-_TOKENS: Final[TypeAdapter[TokenEvent]] = TypeAdapter(TokenEvent)
 # Looked up for every record: by name, because hashing a whole Topic costs as much as decoding a small event.
 _VALIDATORS: Final = {topic.name: adapter(topic).validator for topic in ALL_TOPICS}
+_TOKEN_EVENTS: Final = _VALIDATORS[TOKENS.name]
 
 _PROBLEMS_MAX: Final = 5
 _QUOTING: Final = frozenset(("union_tag_invalid", "value_error", "assertion_error"))

@@ -58,7 +58,8 @@ def advance(state: StreamState, event: TokenEvent) -> StreamState:
         return state
     match event:
         case Delta():
-            return state._replace(next_seq=state.next_seq + 1)
+            cleared, attempt, owner, next_seq, terminal, persisted = state
+            return StreamState(cleared, attempt, owner, next_seq + 1, terminal, persisted)
         case AttemptStarted():
             return state._replace(attempt=event.attempt, owner=event.owner)
         case Cleared():
