@@ -16,6 +16,7 @@ class AsgiClient:
         self._receive = receive
         self._send = send
         self._write_seconds_max = write_seconds_max
+        self._loop = asyncio.get_running_loop()
         self._cut = asyncio.timeout(None)
         self._writing_since_s: float | None = None
         self.cut_reason: str | None = None
@@ -57,7 +58,7 @@ class AsgiClient:
         await self.body(body, more=False)
 
     async def _bounded_send(self, message: dict[str, Any]) -> None:
-        self._writing_since_s = asyncio.get_running_loop().time()
+        self._writing_since_s = self._loop.time()
         try:
             await self._send(message)
         finally:
@@ -71,4 +72,4 @@ class AsgiClient:
     def _end(self, reason: str) -> None:
         if self.cut_reason is None:
             self.cut_reason = reason
-            self._cut.reschedule(asyncio.get_running_loop().time())
+            self._cut.reschedule(self._loop.time())

@@ -150,12 +150,13 @@ class TurnProgress:
             _LOG.warning("stream_interrupted", turn_id=self.identity.turn_id, error=type(error).__name__)
             self._broken = interrupted()
             return True
-        before, self._step = self._step, read_step(events, self._step)
-        if before.cleared is None and self._step.cleared is not None:
+        before, step = self._step, read_step(events, self._step)
+        self._step = step
+        if before.cleared is None and step.cleared is not None:
             # The stages know more of it than the edge did: which model answers, and where.
-            self.identity = identity_of(self._step.cleared, self._settings, self.identity.api)
-        self._pieces += self._step.pieces
-        if self._step.started or self.ended:
+            self.identity = identity_of(step.cleared, self._settings, self.identity.api)
+        self._pieces += step.pieces
+        if step.started or step.terminal is not None:
             self.note_started()
         return bool(events)
 

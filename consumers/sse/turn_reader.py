@@ -59,6 +59,7 @@ class TurnReader:
         "_held",
         "_joined",
         "_live",
+        "_loop",
         "_position",
         "_settings",
         "_source",
@@ -68,6 +69,7 @@ class TurnReader:
 
     def __init__(self, source: TurnSource, settings: SseSettings, state: StreamState, position: int) -> None:
         """``state`` is the turn's by all records before ``position``. Not live yet."""
+        self._loop = asyncio.get_running_loop()
         self._source = source
         self._settings = settings
         self._state = state
@@ -86,9 +88,8 @@ class TurnReader:
             placed = await self._read_on()
             self._held += placed
         if not self._held and self._broken is None:
-            loop = asyncio.get_running_loop()
-            self._due_s = loop.time() + wait_s
-            self._waiter = loop.create_future()
+            self._due_s = self._loop.time() + wait_s
+            self._waiter = self._loop.create_future()
             await self._waiter
         if not self._held and self._broken is not None:
             raise self._broken

@@ -1,6 +1,6 @@
 """What every response carries: its id, its time and OpenAI's version; and that it is counted."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,10 +62,10 @@ class HttpExchanges:
         exchange = Exchange(f"req_{self._entropy(REQUEST_ENTROPY_BYTES).hex()}", self._monotonic_s())
         scope[_EXCHANGE] = exchange
 
-        async def send_stamped(message: Message) -> None:
+        def send_stamped(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 self._stamp(exchange, scope, message)
-            await send(message)
+            return send(message)
 
         app = self._app if _client_request_id_is_valid(Headers(scope=scope)) else _CLIENT_REQUEST_ID_REFUSED
         await app(scope, receive, send_stamped)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -81,18 +82,25 @@ class _Response:
         self._told = True
         return dict(_DISCONNECT)
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Pass on what the application writes, as long as it may be read."""
         if message["type"] == "http.response.start":
             self._streams = _is_event_stream(message)
+        if self._over or self._watch.lost is not None:
+            return self._send_late(message)
+        return self._pass(message)
+
+    async def _send_late(self, message: Message) -> None:
         if self._watch.lost is not None and (self._streams or (self._told and not self._begun)):
             await self.end()
-        if self._over:
-            return
+        if not self._over:
+            await self._pass(message)
+
+    def _pass(self, message: Message) -> Awaitable[None]:
         self._begun = True
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._over = True
-        await self._send(message)
+        return self._send(message)
 
     async def end(self) -> None:
         """Tell the client why its response ends, if it was the access and nothing else."""
