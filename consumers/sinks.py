@@ -33,8 +33,7 @@ class SinkLoop:
     async def _step(self, records: Sequence[Record]) -> None:
         work = self._work
         started_s = work.environment.monotonic_s()
-        genuine = live(records)
-        taken = [record for record in genuine if not work.sink.passes_over(record)]
+        taken = live(records)
         decoded = receive_all(work.source, taken)
         batch = [got for got in decoded if not isinstance(got, Malformed)]
         if batch:
@@ -43,10 +42,10 @@ class SinkLoop:
             if isinstance(got, Malformed):
                 await self._intake.bury(record, got)
         self._written.update(next_positions(self._intake.still_held(records)))
-        if len(genuine) < len(records):
-            replayed = len(records) - len(genuine)
+        if len(taken) < len(records):
+            replayed = len(records) - len(taken)
             work.metrics.count("turnstream_records_total", replayed, stage=work.stage, outcome="replayed")
-        self._measure(len(genuine), len(taken) - len(batch), work.environment.monotonic_s() - started_s)
+        self._measure(len(taken), len(taken) - len(batch), work.environment.monotonic_s() - started_s)
 
     async def _commit(self) -> None:
         safe = {

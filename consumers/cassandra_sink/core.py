@@ -3,11 +3,10 @@
 A batch is first *planned*; after the plan's effects it is *kept*. A batch that failed half-way is planned again from
 the same state, so nothing is lost and everything done twice is the same twice.
 
-Time is log time: the highest record timestamp that the partition has shown of turns that are not over. What is held is
-bounded in number, in bytes and in time. A turn beyond a bound is *given up*: written as incomplete and forgotten. So is
-what a restart did not see begin. Nothing is lost by that: a record that may end a turn which is not held whole makes
-the turn *unexplained*, and the batch is planned again with what the log says about it (``recovery``), from its first
-record.
+Time is log time: the highest record timestamp that the partition has shown. What is held is bounded in number, in
+bytes and in time. A turn beyond a bound is *given up*: written as incomplete and forgotten. So is what a restart did
+not see begin. Nothing is lost by that: a record that may end a turn which is not held whole makes the turn
+*unexplained*, and the batch is planned again with what the log says about it (``recovery``), from its first record.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -112,10 +111,6 @@ class PartitionTurns:
         self._owed: dict[str, int] = {}
         self._log_time_ms = 0
 
-    def is_over(self, turn_id: str) -> bool:
-        """Whether no further record of the turn counts."""
-        return self._passed.get(turn_id, False) and turn_id not in self._turns
-
     def plan(self, batch: Sequence[Received[TokenEvent]], found: Found = NOTHING_FOUND) -> Plan:
         """What ``batch``, the partition's next records in log order, asks for. Changes nothing.
 
@@ -187,7 +182,7 @@ class PartitionTurns:
         records_of: dict[str, list[Received[TokenEvent]]] = {}
         for received in batch:
             event = received.event
-            if not isinstance(event, Probed) and not self.is_over(event.turn_id):
+            if not isinstance(event, Probed) and not self._is_over(event.turn_id):
                 records_of.setdefault(event.turn_id, []).append(received)
         return records_of
 
@@ -219,6 +214,9 @@ class PartitionTurns:
             return None
         # What comes before the opening may show that there was more.
         return fold(opened_by(records[first]), records, self._bounds)
+
+    def _is_over(self, turn_id: str) -> bool:
+        return self._passed.get(turn_id, False) and turn_id not in self._turns
 
     def _overdue(self, turns: Mapping[str, HeldTurn], log_time_ms: int) -> tuple[str, ...]:
         cleared_ms = self._settings.turn_held_seconds_max * 1000

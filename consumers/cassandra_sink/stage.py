@@ -38,17 +38,7 @@ from consumers.cassandra_sink.titles import title_row
 from consumers.cassandra_sink.turns import HeldTurn
 from consumers.records import by_partition
 from schemas.errors import Retryable
-from schemas.ports import (
-    ActiveTurns,
-    LogReader,
-    Metrics,
-    Outgoing,
-    Producer,
-    Received,
-    Record,
-    TopicPartition,
-    WritingCql,
-)
+from schemas.ports import ActiveTurns, LogReader, Metrics, Outgoing, Producer, Received, TopicPartition, WritingCql
 from schemas.serde import encode, event_headers
 from schemas.tokens import Cleared, Persisted, TokenEvent
 from schemas.topics import TOKENS
@@ -91,11 +81,6 @@ class PersistAnswers:
         self._partitions: dict[TopicPartition, PartitionTurns] = {}
         # One refresh at a time, or a repayment could cancel a debt that arose after its own look at the cache.
         self._refreshing = asyncio.Lock()
-
-    def passes_over(self, record: Record) -> bool:
-        """Whether ``record`` is of a turn that is over or stateless: most of them, where few turns are stored."""
-        turns = self._partitions.get(record.source)
-        return turns is not None and record.key is not None and turns.is_over(record.key.decode(errors="replace"))
 
     async def write(self, batch: Sequence[Received[TokenEvent]]) -> None:
         """Store what ``batch`` ends, show what it continues. Raises Retryable: the same batch is given again."""

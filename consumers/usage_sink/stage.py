@@ -14,7 +14,7 @@ from consumers.usage_sink.core import STAGE, Line, OpenFile, UsageSinkSettings
 from consumers.usage_sink.fsspec_lake import FsspecLake
 from schemas.errors import Fatal, Retryable
 from schemas.events import UsageRecorded
-from schemas.ports import Metrics, Received, Record, TopicPartition
+from schemas.ports import Metrics, Received, TopicPartition
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -39,11 +39,6 @@ class WriteUsage:
         self._monotonic_s = monotonic_s
         self._open: dict[TopicPartition, OpenFile] = {}
         self._publishing = asyncio.Lock()
-
-    def passes_over(self, record: Record) -> bool:
-        """Never: every bill is a row."""
-        del record
-        return False
 
     async def write(self, batch: Sequence[Received[UsageRecorded]]) -> None:
         """Take the rows of ``batch``; publish the files that are full by it. Raises Retryable."""

@@ -65,10 +65,6 @@ class KeyedProcess(Protocol):
 class LogSink(Protocol):
     """Folds records into the outside world and says how far that is safe."""
 
-    def passes_over(self, record: Record) -> bool:
-        """Whether nothing in ``record`` can count any more, as its key tells: it is not even decoded then."""
-        ...
-
     async def write(self, batch: Sequence[Received[Any]]) -> None:
         """Take records in log order. Raises Retryable: the same batch is given again."""
         ...

@@ -6,22 +6,18 @@ import pytest
 from consumers.loop import run_sink
 from schemas.errors import Retryable
 from schemas.headers import REPLAY
-from schemas.ports import Received, Record, TopicPartition
+from schemas.ports import Received, TopicPartition
 from tests.unit.loop.conftest import GROUP, SOURCE, Bench, turn_ids
 
 
 class Sink:
-    """Keeps what it is given, but for the key ``over``; holds everything from ``hold`` on as not safe yet."""
+    """Keeps what it is given; holds everything from ``hold`` on as not safe yet."""
 
-    def __init__(self, *plan: Exception, hold: int | None = None, over: bytes | None = None) -> None:
+    def __init__(self, *plan: Exception, hold: int | None = None) -> None:
         self.plan = list(plan)
         self.hold = hold
-        self.over = over
         self.calls: list[list[str]] = []
         self.forgotten: set[TopicPartition] = set()
-
-    def passes_over(self, record: Record) -> bool:
-        return record.key == self.over
 
     async def write(self, batch: Sequence[Received[Any]]) -> None:
         self.calls.append(turn_ids(batch))
@@ -80,17 +76,6 @@ async def test_malformed_records_are_buried_and_passed(bench: Bench) -> None:
     await bench.run(run_sink(bench.sink_work(sink), bench.stop), lambda: bench.committed() == 2)
     assert [turn for call in sink.calls for turn in call] == [good]
     assert len(bench.log.records(SOURCE.dlq)) == 1
-
-
-async def test_what_the_sink_passes_over_is_not_read_and_yet_committed(bench: Bench) -> None:
-    bench.log.put(SOURCE.name, b"over", b"{", partition=1)
-    sent = bench.put("k", partition=1)
-    bench.put("over", partition=1)
-    sink = Sink(over=b"over")
-    await bench.run(run_sink(bench.sink_work(sink), bench.stop), lambda: bench.committed() == 3)
-    assert [turn for call in sink.calls for turn in call] == [sent]
-    assert bench.log.records(SOURCE.dlq) == []
-    assert bench.metrics.counts["turnstream_records_total:test:processed"] == 3
 
 
 async def test_lost_partitions_are_forgotten(bench: Bench) -> None:

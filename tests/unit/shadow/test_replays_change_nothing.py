@@ -40,9 +40,6 @@ KEYED: Final = KeyedSettings(poll_seconds_max=0.01, commit_interval_s=0.001)
 class Untouched:
     """A sink and a stage of long work that fail when they are given anything."""
 
-    def passes_over(self, record: Record) -> bool:
-        raise AssertionError(f"asked about {record}")
-
     async def write(self, batch: Sequence[Received[Any]]) -> None:
         raise AssertionError(f"given {len(batch)} replays")
 

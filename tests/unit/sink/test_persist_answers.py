@@ -15,7 +15,7 @@ from schemas.events import FinishReason
 from schemas.headers import REPLAY
 from schemas.ids import message_seq
 from schemas.messages import Message, Role
-from schemas.ports import Record, StoredMessage
+from schemas.ports import StoredMessage
 from schemas.tokens import Persisted, TokenEvent
 from tests.support.answer_records import (
     PARTITION,
@@ -93,20 +93,6 @@ async def test_a_refused_turn_leaves_nothing_and_holds_nothing() -> None:
     assert (sink.rows.messages(), sink.log.appended, sink.safe()) == ([], [], 1)
     await sink.take(cleared(1))
     assert (sink.rows.messages(), sink.safe()) == ([], 2)
-
-
-async def test_only_what_is_over_or_stateless_is_passed_over() -> None:
-    sink = Sink()
-    await sink.take(*answer(1, "x"), cleared(2, stored=False), cleared(3), fence(3), refused(4))
-    passed = [number for number in range(1, 6) if sink.sink.passes_over(record_of(number))]
-    assert passed == [1, 2]
-    assert not sink.sink.passes_over(record_of(1)._replace(partition=PARTITION.partition + 1))
-    assert not sink.sink.passes_over(record_of(1)._replace(key=None))
-    assert not sink.sink.passes_over(record_of(1)._replace(key=b"\xff"))
-
-
-def record_of(number: int) -> Record:
-    return Record(*PARTITION, 0, turn_id_of(number).encode(), b"", (), 0)
 
 
 async def test_a_marked_replay_is_not_stored() -> None:
