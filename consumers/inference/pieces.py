@@ -30,8 +30,8 @@ def unsent(answer: Answer, produced: Sequence[Choice], chars_max: int) -> tuple[
 
     Merging is by backpressure: whatever came in while the last append was in flight is one piece, up to ``chars_max``.
     """
-    pieces = (_next_piece(index, answer.choice(index), choice, chars_max) for index, choice in enumerate(produced))
-    return tuple(piece for piece in pieces if piece is not None)
+    pieces = [_next_piece(index, answer.choice(index), choice, chars_max) for index, choice in enumerate(produced)]
+    return tuple([piece for piece in pieces if piece is not None])
 
 
 def verdict_on(policy: OutputPolicy, answer: Answer, pieces: Sequence[Piece], window_chars: int) -> Verdict | None:
