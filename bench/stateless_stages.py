@@ -24,7 +24,7 @@ from rich.table import Table
 
 from producers.http.api_keys import key_hash, parse_api_key
 from schemas import serde
-from schemas.accounts import Credential
+from schemas.accounts import ApiKeyCredential
 from schemas.content import Content
 from schemas.events import Turn, TurnSubmitted
 from schemas.ids import new_conversation_id, new_turn_id
@@ -46,7 +46,7 @@ PROMPT = "Please explain in two sentences how a replicated log keeps its readers
 UNLIMITED = {"requests_per_minute": 100_000_000, "tokens_per_minute": 1_000_000_000_000}
 
 
-def submitted(credential: Credential) -> Outgoing:
+def submitted(credential: ApiKeyCredential) -> Outgoing:
     """One stateless turn, as the edge submits it."""
     now_ms = time.time_ns() // 1_000_000
     conversation_id = new_conversation_id(now_ms, os.urandom(10))
@@ -73,7 +73,7 @@ async def measure(settings: Settings, key: str, turns: int) -> dict[str, float]:
     parsed = parse_api_key(key)
     if parsed is None:
         raise SystemExit("the stack gave no development key")
-    credential = Credential(key_hash=key_hash(parsed, settings.pepper_bytes))
+    credential = ApiKeyCredential(key_hash=key_hash(parsed, settings.pepper_bytes))
     async with KafkaProducer(settings.kafka) as producer, KafkaLogReader(settings.kafka) as reader:
         for _ in range(0, turns, BATCH_RECORDS):
             await producer.append([submitted(credential) for _ in range(BATCH_RECORDS)])
@@ -115,7 +115,6 @@ def main() -> None:
     options = parser.parse_args()
     busy = wait_for_quiet()
     os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
-    os.environ.setdefault("TURNSTREAM_STACK__FAST_START", "false")
     shared = StackSettings()
     with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
         settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})

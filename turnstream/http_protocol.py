@@ -24,7 +24,7 @@ class ConnectionLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    connections_max: int = Field(default=4000, ge=1, description="Beyond it requests get 503.")
+    connections_max: int = Field(default=24_000, ge=1, description="Beyond it requests get 503.")
     head_seconds_max: float = Field(
         default=10.0, gt=0, description="From the connection, or the first byte, to the end of a request's head."
     )

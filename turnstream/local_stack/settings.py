@@ -22,7 +22,10 @@ class StackSettings(BaseSettings):
     jars: Path | None = Field(default=None, description="Jar cache, may be shared; default `<home>/jars`.")
     maven_url: str | None = Field(default=None, description="Maven 2 repository; default that of the jgo library.")
     triton_models: Path | None = Field(default=None, description="Model repository; default `docker/triton/models`.")
-    fast_start: bool = Field(default=True, description="JVMs start faster and run slower; benches turn it off.")
+    fast_start: bool = Field(
+        default=True,
+        description="JVMs start faster and are ready to serve sooner; off, they run faster after minutes of load.",
+    )
     demo_upstream_pools: frozenset[Literal["fast", "capable"]] = Field(
         default=frozenset(), description="Pools that the demonstration upstream serves, beside Triton for the others."
     )
