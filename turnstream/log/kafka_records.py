@@ -7,27 +7,20 @@ from schemas.ports import Record, TopicPartition
 
 
 def to_records(fetched: Iterable[Sequence[Any]]) -> list[Record]:
-    """Our records of aiokafka's consumer records, partition after partition, in their order.
-
-    A null value or header (a tombstone, a foreign producer) reads as empty bytes.
-    """
+    """Our records of aiokafka's consumer records, partition after partition, in their order."""
     return [
-        Record(
-            found.topic,
-            found.partition,
-            found.offset,
-            found.key,
-            found.value or b"",
-            tuple([(name, value or b"") for name, value in found.headers]),
-            found.timestamp,
-        )
-        for partition in fetched
-        for found in partition
+        record
+        for found in fetched
+        if found
+        for record in records_of(TopicPartition(found[0].topic, found[0].partition), found)
     ]
 
 
 def records_of(partition: TopicPartition, entries: Iterable[Any]) -> list[Record]:
-    """The same of the records of one fetch from ``partition``, which do not say where they lay."""
+    """Our records of aiokafka's from ``partition``, in their order.
+
+    A null value or header (a tombstone, a foreign producer) reads as empty bytes.
+    """
     topic, number = partition
     return [
         Record(
