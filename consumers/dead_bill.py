@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from schemas.accounts import Account
 from schemas.bills import unused_bill
 from schemas.events import Decision, FinishReason, Turn
-from schemas.headers import REPLAY, TRACEPARENT, header
+from schemas.headers import TRACEPARENT, header, is_replayed
 from schemas.ports import Outgoing, Record
 from schemas.serde import encode, event_headers
 from schemas.topics import INFERENCE_REQUESTS, TURNS_ADMITTED, TURNS_PROMPTED, USAGE_EVENTS, Topic
@@ -33,7 +33,7 @@ def dead_bill(source: Topic, record: Record, region: str) -> Outgoing | None:
     None before the turn's admission, for a replayed record, and where account or turn cannot be read: then nobody can
     be billed, and the reservation ends by its own time.
     """
-    if source not in _ADMITTED or header(record.headers, REPLAY) is not None:
+    if source not in _ADMITTED or is_replayed(record.headers):
         return None
     try:
         found = _Billable.model_validate_json(record.value)

@@ -52,7 +52,7 @@ def failed_turn(record: Record) -> Outgoing | None:
     None without a well-formed ``turn`` header, and for a replayed record: nobody waits for its answer.
     """
     turn_id = turn_of(record)
-    if turn_id is None or header(record.headers, headers.REPLAY) is not None:
+    if turn_id is None or headers.is_replayed(record.headers):
         return None
     refusal = server_error("The turn could not be processed.", code="turn_failed")
     return Outgoing(

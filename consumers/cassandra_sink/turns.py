@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from consumers.cassandra_sink.pieces import NO_PIECES, Pieces
 from schemas.answer_extras import split
-from schemas.headers import REPLAY, header
+from schemas.headers import is_replayed
 from schemas.ports import Received
 from schemas.stream_state import INITIAL, StreamState, advance
 from schemas.tokens import Cancelled, Cleared, Delta, Failed, Finished, Persisted, Refused, TokenEvent
@@ -148,7 +148,7 @@ def _shows_gap(state: StreamState, event: TokenEvent) -> bool:
 def _with_clearance(turn: HeldTurn, received: Received[TokenEvent], cleared: Cleared) -> HeldTurn:
     return turn._replace(
         input_bytes=sum(len(message.content.text.encode()) for message in cleared.input),
-        replay=header(received.record.headers, REPLAY) is not None,
+        replay=is_replayed(received.record.headers),
     )
 
 

@@ -60,7 +60,7 @@ class InferTurn:
     async def __call__(self, received: Received[InferenceRequested]) -> None:
         """Answer the turn, or find that it is answered. Raises Retryable."""
         request = received.event
-        if headers.header(received.record.headers, headers.REPLAY) is not None:
+        if headers.is_replayed(received.record.headers):
             # A replayed turn was answered and billed in its day; the replay ends before the GPU.
             _log.info("replayed_turn_skipped", turn_id=request.turn.turn_id)
             return

@@ -100,7 +100,7 @@ class Candidate:
 def examine(letter: Letter, mending: Mending) -> Candidate:
     """The letter as its topic would take it. Raises CannotRedriveError."""
     record, topic = letter.record, letter.topic
-    if header(record.headers, headers.REPLAY) is not None:
+    if headers.is_replayed(record.headers):
         raise CannotRedriveError("it belongs to a shadow run, which has no effects")
     try:
         if not mending.changes:

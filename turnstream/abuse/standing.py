@@ -42,7 +42,7 @@ async def evidence_of(reader: LogReader, partitions: int, user: User, now_ms: in
     found: list[AbuseEvidence] = []
     for start in range(starts[place], ends[place], OFFSETS_PER_READ_MAX):
         for record in await reader.read_range(place, start, min(ends[place], start + OFFSETS_PER_READ_MAX)):
-            if record.key != user_id.encode() or headers.header(record.headers, headers.REPLAY) is not None:
+            if record.key != user_id.encode() or headers.is_replayed(record.headers):
                 continue
             try:
                 evidence: AbuseEvidence = serde.decode(ABUSE_EVIDENCE, record.value)

@@ -80,7 +80,7 @@ def signal_partitions(count: int) -> tuple[TopicPartition, ...]:
 def _signals(records: Sequence[Record]) -> Iterator[AbuseSignalled]:
     """Those of live records that can be read."""
     for record in records:
-        if headers.header(record.headers, headers.REPLAY) is not None:
+        if headers.is_replayed(record.headers):
             continue
         try:
             yield serde.decode(ABUSE_SIGNALS, record.value)
