@@ -6,7 +6,9 @@ again and believes the log.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 
@@ -24,6 +26,7 @@ from schemas.tokens import Terminal, TokenEvent
 from schemas.topics import INFERENCE_REQUESTS
 
 _log = structlog.get_logger()
+_T = TypeVar("_T")
 
 
 class TurnRun:
@@ -228,16 +231,19 @@ class TurnRun:
     # --- the log ---------------------------------------------------------------------------------------------
 
     async def _claim(self) -> None:
-        started = self._ports.now_ms()
-        lost = await self._log.claim()
-        self._verified_at_ms = started
+        lost = await self._verifying(self._log.claim())
         if lost:
             self._ports.metrics.count("turnstream_fenced_attempts_total", lost, pool=self._request.pool)
 
     async def _look(self) -> None:
-        started = self._ports.now_ms()
-        await self._log.look()
-        self._verified_at_ms = started
+        await self._verifying(self._log.look())
+
+    async def _verifying(self, step: Awaitable[_T]) -> _T:
+        """The result of ``step``, which succeeds only if no other owner had begun when it was begun."""
+        begun_ms = self._ports.now_ms()
+        result = await step
+        self._verified_at_ms = begun_ms
+        return result
 
     async def _stand_back(self) -> None:
         """Leave the turn to the other owner, until it is ended or makes no more progress. Raises Retryable.
@@ -264,16 +270,13 @@ class TurnRun:
         return True
 
     async def _append(self, events: tuple[TokenEvent, ...]) -> None:
-        started = self._ports.now_ms()
         try:
-            await self._log.append(events)
+            await self._verifying(self._log.append(events))
         except OutcomeUnknown:
             await self._look()
             # What may still land must not count after what is read now.
             if not self._log.answer.ended:
                 await self._claim()
-            return
-        self._verified_at_ms = started
 
     async def _finish(
         self, generation: Generation, reasons: tuple[FinishReason, ...], piece: tuple[TokenEvent, ...]
@@ -292,6 +295,4 @@ class TurnRun:
     async def _end(self, terminal: Terminal, piece: tuple[TokenEvent, ...] = ()) -> None:
         """The last piece and the terminal. Only the log knows whether it counts, and what is to be billed."""
         await self._append((*piece, terminal))
-        started = self._ports.now_ms()
-        await self._log.look_back()
-        self._verified_at_ms = started
+        await self._verifying(self._log.look_back())
