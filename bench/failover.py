@@ -11,11 +11,9 @@ import argparse
 import asyncio
 import os
 import signal
-import tempfile
 import time
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,11 +21,11 @@ from machine import keep
 from record import percentile
 from rich.console import Console
 from rich.table import Table
+from stacks import fresh_stack
 
 from turnstream.local_stack.parts import PartState
 from turnstream.local_stack.plan import StackOptions
 from turnstream.local_stack.processes import PROCESSES, OurProcess, replicated
-from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
 
 MODEL = "turnstream-fast"
@@ -72,18 +70,15 @@ def without_instance(row: OurProcess) -> OurProcess:
 
 def measure(membership: str, kills: int, clients: int) -> dict[str, Any]:
     """A stack of its own, killed at ``kills`` times."""
-    shared = StackSettings()
     rows = replicated(PROCESSES, 2)
     if membership == "dynamic":
         rows = tuple(without_instance(row) for row in rows)
-    with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
-        settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})
-        with Stack(settings, StackOptions(processes=rows)) as stack:
-            pauses = [
-                pause
-                for number in range(kills)
-                for pause in asyncio.run(kill_and_measure(stack, VICTIMS[number % 2], clients))
-            ]
+    with fresh_stack(StackOptions(processes=rows)) as stack:
+        pauses = [
+            pause
+            for number in range(kills)
+            for pause in asyncio.run(kill_and_measure(stack, VICTIMS[number % 2], clients))
+        ]
     return {
         "kills": kills,
         "streams_hit": len(pauses),

@@ -9,13 +9,9 @@ and not of the machine, which has to run the clients as well.
 
 import argparse
 import asyncio
-import json
-import os
 import random
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,9 +19,8 @@ from machine import keep
 from record import percentile
 from rich.console import Console
 from rich.table import Table
-from stacks import UNLIMITED
+from stacks import bench_stack
 
-from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.stack import Stack
 
 MODEL = "turnstream-fast"
@@ -136,15 +131,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--factors", default="1,2,5")
     options = parser.parse_args()
-    shared = StackSettings()
-    os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
-    os.environ["TURNSTREAM_LOOPS__INFERENCE__HOLD__IN_FLIGHT_MAX"] = str(IN_FLIGHT_MAX)
-    os.environ["TURNSTREAM_INGEST__QUEUE_SECONDS_MAX"] = str(QUEUE_SECONDS_MAX)
-    with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
-        settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})
-        with Stack(settings) as stack:
-            factors = [float(text) for text in options.factors.split(",")]
-            results = asyncio.run(measure(stack, factors, options.seconds))
+    changed = {
+        "TURNSTREAM_LOOPS__INFERENCE__HOLD__IN_FLIGHT_MAX": str(IN_FLIGHT_MAX),
+        "TURNSTREAM_INGEST__QUEUE_SECONDS_MAX": str(QUEUE_SECONDS_MAX),
+    }
+    with bench_stack(changed=changed) as stack:
+        factors = [float(text) for text in options.factors.split(",")]
+        results = asyncio.run(measure(stack, factors, options.seconds))
     show(results)
     print(f"kept in {keep('overload', 'python bench/overload.py', results)}")
 

@@ -33,6 +33,16 @@ def settings_for_load() -> dict[str, str]:
 
 
 @contextmanager
+def fresh_stack(options: StackOptions) -> Iterator[Stack]:
+    """A running stack in a folder of its own, gone afterwards; only the jars are those that are there."""
+    shared = StackSettings()
+    with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
+        settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})
+        with Stack(settings, options) as stack:
+            yield stack
+
+
+@contextmanager
 def bench_stack(
     upstream: str | None = None,
     *,
@@ -40,14 +50,13 @@ def bench_stack(
     processes: Sequence[str] | None = None,
     changed: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
-    """A running stack in a folder of its own, gone afterwards.
+    """A ``fresh_stack`` with settings for load.
 
     ``upstream`` is the base URL of an OpenAI-compatible server that serves the pools; None: Triton does.
     ``processes`` are the names of ours that run; None: all. What the user has set wins over ``settings_for_load``. The
     environment is as before when the block is left.
     """
     raise_open_files()
-    shared = StackSettings()
     wanted = settings_for_load() | dict(changed or {})
     if upstream is not None:
         wanted[UPSTREAM_URL] = upstream
@@ -56,10 +65,8 @@ def bench_stack(
         os.environ.setdefault(name, value)
     rows = PROCESSES if processes is None else tuple(row for row in PROCESSES if row.name in processes)
     try:
-        with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
-            settings = StackSettings().model_copy(update={"home": Path(home), "jars": shared.layout().jars})
-            with Stack(settings, StackOptions(servers=tuple(servers), processes=rows)) as stack:
-                yield stack
+        with fresh_stack(StackOptions(servers=tuple(servers), processes=rows)) as stack:
+            yield stack
     finally:
         os.environ.clear()
         os.environ.update(before)

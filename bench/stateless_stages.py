@@ -9,18 +9,16 @@ on the log with acks=all; limits, moderation and commits are on.
 
 import argparse
 import asyncio
-import json
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from kept import keep_if_quiet, wait_for_quiet
 from machine import cpu_seconds
 from rich.console import Console
 from rich.table import Table
+from stacks import STORES, bench_stack
 
 from producers.http.api_keys import key_hash, parse_api_key
 from schemas import serde
@@ -31,9 +29,6 @@ from schemas.ids import new_conversation_id, new_turn_id
 from schemas.messages import Message, Role
 from schemas.ports import Outgoing, TopicPartition
 from schemas.topics import INFERENCE_REQUESTS, TURNS_SUBMITTED
-from turnstream.local_stack.plan import StackOptions
-from turnstream.local_stack.settings import StackSettings
-from turnstream.local_stack.stack import Stack
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.settings import Settings
@@ -43,7 +38,6 @@ BATCH_RECORDS = 1_000
 POLL_S = 0.02
 SECONDS_MAX = 300
 PROMPT = "Please explain in two sentences how a replicated log keeps its readers in the same order, with an example."
-UNLIMITED = {"requests_per_minute": 100_000_000, "tokens_per_minute": 1_000_000_000_000}
 
 
 def submitted(credential: ApiKeyCredential) -> Outgoing:
@@ -114,13 +108,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=30_000)
     options = parser.parse_args()
     busy = wait_for_quiet()
-    os.environ["TURNSTREAM_PLANS"] = json.dumps({"free": UNLIMITED, "enterprise": UNLIMITED})
-    shared = StackSettings()
-    with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
-        settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})
-        with Stack(settings, StackOptions(servers=("kafka", "cassandra", "redis"), processes=())) as stack:
-            os.environ.update(stack.environment())
-            results: dict[str, Any] = asyncio.run(measure(Settings(), stack.record.key or "", options.turns))
+    with bench_stack(servers=STORES, processes=()) as stack:
+        os.environ.update(stack.environment())
+        results: dict[str, Any] = asyncio.run(measure(Settings(), stack.record.key or "", options.turns))
     table = Table("turns", "turns/s", "turns per CPU second", "CPU a turn", title=f"{STAGES}, one process")
     table.add_row(
         f"{results['turns']:,}",

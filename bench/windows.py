@@ -13,13 +13,11 @@ import asyncio
 import logging
 import os
 import sys
-import tempfile
 import time
 from asyncio.subprocess import Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiokafka import TopicPartition as KafkaPartition
@@ -28,6 +26,7 @@ from kept import keep_if_quiet, wait_for_quiet
 from machine import cpu_seconds
 from rich.console import Console
 from rich.table import Table
+from stacks import fresh_stack
 
 from schemas import serde
 from schemas.events import Decision, FinishReason, ModerationDecided, Usage, UsageRecorded, UsageRolledUp
@@ -35,8 +34,6 @@ from schemas.ids import new_turn_id
 from schemas.ports import Outgoing, TopicPartition
 from schemas.topics import ABUSE_EVIDENCE, MODERATION_DECISIONS, USAGE_EVENTS, USAGE_ROLLUPS, plan_topics
 from turnstream.local_stack.plan import StackOptions
-from turnstream.local_stack.settings import StackSettings
-from turnstream.local_stack.stack import Stack
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.log.kafka_topics import create_topics
@@ -208,17 +205,13 @@ def main() -> None:
         Case("live-many", users=5_000, bills=bills // 10, rate=options.rate),
         Case("live-few", users=50, bills=bills // 10, rate=options.rate),
     ]
-    shared = StackSettings()
-    results = []
-    with tempfile.TemporaryDirectory(prefix="turnstream-bench-") as home:
-        settings = shared.model_copy(update={"home": Path(home), "jars": shared.layout().jars})
-        with Stack(settings, StackOptions(servers=("kafka",), processes=(), bootstrap=None)) as stack:
-            os.environ.update(stack.environment())
-            os.environ["TURNSTREAM_TOPICS__PARTITIONS"] = str(PARTITIONS)
-            bench = Settings()
-            logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-            asyncio.run(create_topics(bench.kafka, plan_topics(PARTITIONS, bench.topics.partitions_tokens, 1)))
-            results = [asyncio.run(measure(bench, case)) for case in cases if options.only in case.name]
+    with fresh_stack(StackOptions(servers=("kafka",), processes=(), bootstrap=None)) as stack:
+        os.environ.update(stack.environment())
+        os.environ["TURNSTREAM_TOPICS__PARTITIONS"] = str(PARTITIONS)
+        bench = Settings()
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+        asyncio.run(create_topics(bench.kafka, plan_topics(PARTITIONS, bench.topics.partitions_tokens, 1)))
+        results = [asyncio.run(measure(bench, case)) for case in cases if options.only in case.name]
     show(results)
     keep_if_quiet("windows", results, busy)
 
