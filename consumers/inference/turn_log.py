@@ -156,8 +156,7 @@ class TurnLog:
     async def _records(self, start: int, stop: int) -> list[Record]:
         found: list[Record] = []
         for low, high in self._pages(start, stop):
-            records = await self._reader.read_range(self._source, low, high)
-            found += [record for record in records if record.key == self._key]
+            found += await self._reader.read_key(self._source, self._key, low, high)
         return found
 
     def _pages(self, start: int, stop: int) -> Iterator[tuple[int, int]]:

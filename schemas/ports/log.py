@@ -100,6 +100,10 @@ class LogReader(Protocol):
         """The offsets of the records with ``key`` among those, in their order. Raises Retryable likewise."""
         ...
 
+    async def read_key(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[Record]:
+        """The records with ``key`` among those themselves. Raises Retryable likewise."""
+        ...
+
 
 class LogTail(Protocol):
     """Follows partitions from their end, each for as long as it is wanted."""

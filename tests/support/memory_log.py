@@ -348,7 +348,10 @@ class MemoryLogReader:
         return self._log.slice(partition, start, stop)
 
     async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
-        return [record.offset for record in await self.read_range(partition, start, stop) if record.key == key]
+        return [record.offset for record in await self.read_key(partition, key, start, stop)]
+
+    async def read_key(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[Record]:
+        return [record for record in await self.read_range(partition, start, stop) if record.key == key]
 
     def _offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
         newer: Iterable[int] = (

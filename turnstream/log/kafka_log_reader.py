@@ -14,7 +14,7 @@ from turnstream.log.background import Background
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_records import records_of
 from turnstream.log.kafka_wire import EARLIEST, LATEST, Fetched, KafkaWire
-from turnstream.log.key_offsets import KeyOffsets
+from turnstream.log.known_records import KnownRecords
 from turnstream.log.ranges import Entry, PartitionReads, RangeRead, Span
 from turnstream.log.settings import KafkaSettings
 
@@ -39,7 +39,7 @@ class KafkaLogReader:
         self._background = Background()
         self._reads: dict[TopicPartition, PartitionReads] = {}
         self._answers: dict[RangeRead, asyncio.Future[Sequence[Entry]]] = {}
-        self._known: dict[TopicPartition, KeyOffsets] = {}
+        self._known: dict[TopicPartition, KnownRecords] = {}
         self._asked = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -91,13 +91,29 @@ class KafkaLogReader:
         """
         known = self._known.get(partition)
         if known is None or start > known.stop + self._settings.range_gap_records_max:
-            known = self._known[partition] = KeyOffsets(start, self._settings.offsets_known_max)
+            settings = self._settings
+            known = KnownRecords(start, settings.offsets_known_max, settings.recent_bytes_max)
+            self._known[partition] = known
         if known.start <= start and known.stop < stop:
             begin = known.stop
             known.extend(begin, stop, await self._read_entries(partition, begin, stop))
         if known.start <= start:
             return known.of(key, start, stop)
         return [entry.offset for entry in await self._read_entries(partition, start, stop) if entry.key == key]
+
+    async def read_key(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[Record]:
+        """The records with ``key`` in that range; those that were read lately are not read again.
+
+        Waits, and raises Retryable, as ``read_range`` does.
+        """
+        offsets = await self.offsets_of(partition, key, start, stop)
+        if not offsets:
+            return ()
+        entries = self._known[partition].at(offsets)
+        if entries is None:
+            read = await self._read_entries(partition, offsets[0], offsets[-1] + 1)
+            entries = [entry for entry in read if entry.key == key]
+        return records_of(partition, entries)
 
     async def _read_entries(self, partition: TopicPartition, start: int, stop: int) -> Sequence[Entry]:
         if start >= stop:

@@ -20,6 +20,11 @@ class Entry(Protocol):
         """Whom it is about."""
         ...
 
+    @property
+    def value(self) -> bytes | None:
+        """What it says."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -57,3 +57,6 @@ class KafkaSettings(BaseModel):
     offsets_known_max: int = Field(
         default=16_384, ge=2, description="Of each partition's newest records, so that they are not read again."
     )
+    recent_bytes_max: int = Field(
+        default=262_144, ge=0, description="Of each partition's newest records themselves, likewise."
+    )

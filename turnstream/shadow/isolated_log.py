@@ -53,23 +53,29 @@ class IsolatedReader:
 
     async def read_range(self, partition: TopicPartition, start: int, stop: int) -> Sequence[Record]:
         """As ``LogReader.read_range``."""
-        place = self._place(partition)
-        return [
-            record._replace(
-                topic=partition.topic, partition=partition.partition, headers=tuple(_unmarked(record.headers))
-            )
-            for record in await self._reader.read_range(place, start, stop)
-        ]
+        return _at_home(partition, await self._reader.read_range(self._place(partition), start, stop))
 
     async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
         """As ``LogReader.offsets_of``."""
         return await self._reader.offsets_of(self._place(partition), key, start, stop)
+
+    async def read_key(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[Record]:
+        """As ``LogReader.read_key``."""
+        return _at_home(partition, await self._reader.read_key(self._place(partition), key, start, stop))
 
     def _places(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, TopicPartition]:
         return {partition: self._place(partition) for partition in partitions}
 
     def _place(self, partition: TopicPartition) -> TopicPartition:
         return TopicPartition(shadow_topic(self._run_id, partition.topic), partition.partition % PARTITIONS)
+
+
+def _at_home(partition: TopicPartition, records: Sequence[Record]) -> list[Record]:
+    """``records`` of the shadow as they would lie in the live ``partition``."""
+    return [
+        record._replace(topic=partition.topic, partition=partition.partition, headers=tuple(_unmarked(record.headers)))
+        for record in records
+    ]
 
 
 def _unmarked(written: Headers) -> Headers:

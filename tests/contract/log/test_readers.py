@@ -33,7 +33,7 @@ async def test_concurrent_ranges_get_each_their_own(backend: LogBackend) -> None
         assert [(record.partition, record.offset) for record in records] == [(number, at) for at in range(low, high)]
 
 
-async def test_the_offsets_of_a_key_are_those_of_its_records(backend: LogBackend) -> None:
+async def test_what_is_asked_for_by_key_is_the_same_as_in_its_range(backend: LogBackend) -> None:
     partition = backend.partition(0)
     async with backend.producer() as producer, backend.reader() as reader:
         for _ in range(3):
@@ -43,7 +43,11 @@ async def test_the_offsets_of_a_key_are_those_of_its_records(backend: LogBackend
         for start, stop in ((4, 9), (0, 20), (3, 30), (5, 5), (29, 30), (0, 30)):
             expected = [offset for offset in range(start, stop) if offset % 2]
             assert list(await reader.offsets_of(partition, b"b", start, stop)) == expected
+            found = await reader.read_key(partition, b"b", start, stop)
+            assert [(record.key, record.offset) for record in found] == [(b"b", offset) for offset in expected]
+            assert list(found) == [one for one in await reader.read_range(partition, start, stop) if one.key == b"b"]
         assert not await reader.offsets_of(partition, b"nobody", 0, 30)
+        assert not await reader.read_key(partition, b"nobody", 0, 30)
         with pytest.raises(Retryable):
             await reader.offsets_of(partition, b"a", 20, 31)
 

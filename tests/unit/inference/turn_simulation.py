@@ -190,7 +190,10 @@ class Member:
         return self.world.memory.slice(partition, start, stop)
 
     async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
-        return [record.offset for record in await self.read_range(partition, start, stop) if record.key == key]
+        return [record.offset for record in await self.read_key(partition, key, start, stop)]
+
+    async def read_key(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[Record]:
+        return [record for record in await self.read_range(partition, start, stop) if record.key == key]
 
     async def generate(
         self, request: InferenceRequested, prefix: str, pile: Pile | None = None

@@ -41,6 +41,9 @@ class RecordsReader:
     async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
         raise AssertionError(f"the sink reads whole ranges: {partition} {key!r} {start} {stop}")
 
+    async def read_key(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[Record]:
+        raise AssertionError(f"the sink reads whole ranges: {partition} {key!r} {start} {stop}")
+
 
 def _key(event: TokenEvent) -> bytes:
     return b"" if isinstance(event, Probed) else event.turn_id.encode()

@@ -46,6 +46,9 @@ class ReaderOfLists:
     async def offsets_of(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[int]:
         raise AssertionError(f"a search reads whole ranges: {partition} {key!r} {start} {stop}")
 
+    async def read_key(self, partition: TopicPartition, key: bytes, start: int, stop: int) -> Sequence[Record]:
+        raise AssertionError(f"a search reads whole ranges: {partition} {key!r} {start} {stop}")
+
 
 async def test_it_finds_the_turn_among_others() -> None:
     reader = ReaderOfLists(
