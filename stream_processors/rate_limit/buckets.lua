@@ -7,7 +7,7 @@ local USED_LIMITS_MAX = 2
 local ROUNDING = 1e-6
 -- Kept a moment longer than needed: an expired bucket must be an empty one.
 local SPARE_MS = 1000
-local WINDOW_ARGS = 4
+local WINDOW_PARTS = 4
 
 local function server_now_us()
   local time = redis.call('TIME')
@@ -19,16 +19,17 @@ local function elapsed_us(since_us, now_us)
   return math.max(0, now_us - since_us)
 end
 
--- The quotas described by `args` from `first` on, each as four: number of the subject's key, field, limit, period in
+-- The `quotas`, a JSON array with four parts of each: number of the subject's key, field, limit, period in
 -- microseconds; with what is used of them now.
-local function read_windows(args, first, now_us)
+local function read_windows(quotas, now_us)
   local windows = {}
-  for place = first, #args, WINDOW_ARGS do
+  local parts = cjson.decode(quotas)
+  for place = 1, #parts, WINDOW_PARTS do
     local window = {
-      subject = tonumber(args[place]),
-      field = args[place + 1],
-      limit = tonumber(args[place + 2]),
-      period_us = tonumber(args[place + 3]),
+      subject = tonumber(parts[place]),
+      field = parts[place + 1],
+      limit = tonumber(parts[place + 2]),
+      period_us = tonumber(parts[place + 3]),
       used = 0,
     }
     window.of_requests = string.sub(window.field, 1, 8) == 'requests'

@@ -1,6 +1,8 @@
 """Quotas in Redis: Lua on the server's clock, keyed by turn, on one slot per tenant."""
 
+import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, get_args
 
@@ -24,6 +26,8 @@ _SCOPE_AT: Final = {place: scope for scope, place in _SCOPES.items()}
 _KINDS: Final[dict[str, Kind]] = {kind: kind for kind in get_args(Kind)}
 _PERIODS: Final[dict[str, Period]] = {period: period for period in get_args(Period)}
 _REFUSED_BY_RUNNING: Final = -1
+# A few for each plan, and for each key with limits of its own.
+_BOUNDS_KEPT: Final = 1_024
 
 
 class RedisQuota:
@@ -57,10 +61,6 @@ class RedisQuota:
 
     def _call(self, asked: Reservation, plan: Plan) -> Command:
         settings = self._settings
-        bounds = (
-            (_SCOPES[bound.scope], f"{bound.kind}/{bound.period}", bound.limit, bound.period_s * US_PER_S)
-            for bound in bounds_of(plan, asked.account)
-        )
         return (
             *_keys(asked.account, asked.turn_id),
             asked.tokens,
@@ -70,8 +70,18 @@ class RedisQuota:
             asked.hold_ms,
             settings.reservation_s * MS_PER_S,
             settings.refusal_s * MS_PER_S,
-            *(argument for bound in bounds for argument in bound),
+            _as_json(bounds_of(plan, asked.account)),
         )
+
+
+@lru_cache(maxsize=_BOUNDS_KEPT)
+def _as_json(bounds: tuple[Bound, ...]) -> str:
+    """The quotas as the scripts read them."""
+    parts = (
+        (_SCOPES[bound.scope], f"{bound.kind}/{bound.period}", bound.limit, bound.period_s * US_PER_S)
+        for bound in bounds
+    )
+    return json.dumps([part for quota in parts for part in quota])
 
 
 def _keys(account: Account, turn_id: str) -> tuple[str, ...]:
@@ -111,10 +121,15 @@ def _windows(quotas: str) -> tuple[LimitWindow, ...]:
 
 
 def _window(text: str) -> LimitWindow:
-    place, field, limit, used, reset_ms = text.split(",")
+    bound, used, reset_ms = text.rsplit(",", 2)
+    return _bound(bound).window(int(used), int(reset_ms))
+
+
+@lru_cache(maxsize=_BOUNDS_KEPT)
+def _bound(text: str) -> Bound:
+    place, field, limit = text.split(",")
     kind, period = field.split("/")
-    bound = Bound(_SCOPE_AT[int(place)], _KINDS[kind], _PERIODS[period], int(limit))
-    return bound.window(int(used), int(reset_ms))
+    return Bound(_SCOPE_AT[int(place)], _KINDS[kind], _PERIODS[period], int(limit))
 
 
 def _lost(text: str) -> Lost:

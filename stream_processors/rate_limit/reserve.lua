@@ -1,7 +1,7 @@
 -- Reserve one request, some tokens and a place among the running turns: everything, or nothing.
 -- KEYS: the turn's answer; the subjects user, tenant, key; the user's running turns; what those hold.
 -- ARGV: tokens, turn id, key id, running turns at most (0: any), milliseconds to hold, milliseconds to remember a
---       grant, milliseconds to remember a refusal; then the quotas, four arguments each (see read_windows).
+--       grant, milliseconds to remember a refusal; the quotas (see read_windows).
 -- Answer: "refused by|retry_ms|running|quotas|lost". Refused by: the number of a quota, 0 granted, -1 by the running
 --         turns. Lost: "turn,tokens,key id" of turns given up on this occasion. The same turn gets the same again.
 local LOST_MAX = 100
@@ -15,7 +15,7 @@ local tokens, turn, key_id = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local running_max, hold_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local now_us = server_now_us()
 local now_ms = math.floor(now_us / 1000)
-local windows = read_windows(ARGV, 8, now_us)
+local windows = read_windows(ARGV[8], now_us)
 
 -- Turns that nobody settled in time are taken for lost: the user gets back what has not leaked away. (Tenants and
 -- keys have quotas by the minute alone: there everything has.)
@@ -64,7 +64,7 @@ local answer = table.concat(
 redis.call('HSET', KEYS[1], 'answer', answer)
 if refused_by == 0 then
   -- Its settlement must find the quotas of this moment, whatever the plan is by then.
-  redis.call('HSET', KEYS[1], 'windows', cjson.encode({unpack(ARGV, 8)}))
+  redis.call('HSET', KEYS[1], 'windows', ARGV[8])
   redis.call('PEXPIRE', KEYS[1], ARGV[6])
 else
   redis.call('PEXPIRE', KEYS[1], ARGV[7])

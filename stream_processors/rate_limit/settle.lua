@@ -13,7 +13,7 @@ if not reserved then
 end
 local turn = ARGV[2]
 local now_us = server_now_us()
-local windows = read_windows(cjson.decode(reserved), 1, now_us)
+local windows = read_windows(reserved, now_us)
 -- A turn that was taken for lost and comes after all got everything back before.
 local held = held_by(turn)
 for _, window in ipairs(windows) do

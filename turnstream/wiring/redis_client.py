@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
+import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.connection import HiredisRespSerializer
+from redis.exceptions import DataError
 
 from turnstream.settings import RedisSettings
 
@@ -13,12 +14,12 @@ from turnstream.settings import RedisSettings
 class PackedByHiredis:
     """A connection's commands, written by hiredis: redis-py does so for its blocking connections alone."""
 
-    _serializer: Final = HiredisRespSerializer()
-
-    def pack_command(self, *args: Any) -> list[bytes]:
+    def pack_command(self, name: str | bytes, *args: Any) -> list[bytes]:
         """As ``redis.asyncio.Connection.pack_command``. Raises redis.DataError for a value that is no argument."""
-        packed: list[bytes] = self._serializer.pack(*args)
-        return packed
+        try:
+            return [hiredis.pack_command((*name.split(), *args))]
+        except TypeError as error:
+            raise DataError(str(error)) from None
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command[0]))
-def test_the_bytes_are_those_of_redis_py(command: tuple[str | int | float | bytes, ...]) -> None:
+def test_the_bytes_are_those_of_redis_py(command: tuple[str, *tuple[str | int | float | bytes, ...]]) -> None:
     theirs = Connection().pack_command(*command)
     assert b"".join(PackedByHiredis().pack_command(*command)) == b"".join(theirs)
 
