@@ -45,7 +45,7 @@ class Policy:
     def __init__(self, rules: RuleSet) -> None:
         self.version = f"{rules.version()}-{NORMALISATION_VERSION}"
         self._terms = _Terms(rules.deny)
-        self._patterns = [_Pattern(rule) for rule in rules.pattern]
+        self._patterns = _Patterns(rules.pattern)
         self._pii = {kind: Hit(pii_category(kind), pii_category(kind), action) for kind, action in rules.pii.items()}
 
     def judge_input(self, texts: Iterable[str]) -> Verdict:
@@ -54,10 +54,8 @@ class Policy:
         for text in texts:
             folded = fold(text)
             for found in readings(folded):
-                distinct = frozenset(found)
                 hits.update(self._terms.hits(found))
-                for pattern in self._patterns:
-                    hits.update(pattern.hits(found, distinct))
+                hits.update(self._patterns.hits(found))
             hits.update(self._terms.unspaced_hits(folded))
             hits.update(self._pii[kind] for kind in find_pii(plain(text)) if kind in self._pii)
         return _verdict(hits, Decision.BLOCKED_INPUT)
@@ -111,15 +109,25 @@ class _Terms:
         return (hit for term, hit in self._unspaced.items() if term in folded)
 
 
-class _Pattern:
-    def __init__(self, rule: PatternRule) -> None:
-        self._hit = Hit(rule.id, rule.category, rule.action)
-        self._triggers = frozenset(word for trigger in rule.triggers for word in words(fold(trigger)))
-        self._expression = re.compile("|".join(f"(?:{pattern})" for pattern in rule.patterns))
+class _Patterns:
+    """Expressions by the words that trigger them: a text without any of these is done after one set operation."""
 
-    def hits(self, found: Sequence[str], distinct: frozenset[str]) -> Iterator[Hit]:
-        if not self._triggers.isdisjoint(distinct) and self._expression.search(" ".join(found)):
-            yield self._hit
+    def __init__(self, rules: Sequence[PatternRule]) -> None:
+        self._triggered: dict[str, list[tuple[re.Pattern[str], Hit]]] = {}
+        for rule in rules:
+            expression = re.compile("|".join(f"(?:{pattern})" for pattern in rule.patterns))
+            hit = Hit(rule.id, rule.category, rule.action)
+            for word in {word for trigger in rule.triggers for word in words(fold(trigger))}:
+                self._triggered.setdefault(word, []).append((expression, hit))
+
+    def hits(self, found: Sequence[str]) -> set[Hit]:
+        """The rules of which a trigger is among the words ``found`` and an expression matches them."""
+        triggers = self._triggered.keys() & found
+        if not triggers:
+            return set()
+        text = " ".join(found)
+        tried = {each for trigger in triggers for each in self._triggered[trigger]}
+        return {hit for expression, hit in tried if expression.search(text)}
 
 
 def _verdict(hits: set[Hit], blocked: Decision) -> Verdict:
