@@ -53,10 +53,11 @@ def live(records: Sequence[Record]) -> Sequence[Record]:
 
 def by_partition(batch: Iterable[Received[EventT]]) -> dict[TopicPartition, list[Received[EventT]]]:
     """``batch`` by the partition that each record lies in; the order within one stays."""
-    parts: dict[TopicPartition, list[Received[EventT]]] = {}
+    parts: dict[tuple[str, int], list[Received[EventT]]] = {}
     for received in batch:
-        parts.setdefault(received.record.source, []).append(received)
-    return parts
+        record = received.record
+        parts.setdefault((record.topic, record.partition), []).append(received)
+    return {TopicPartition(*partition): part for partition, part in parts.items()}
 
 
 def next_positions(records: Sequence[Record]) -> dict[TopicPartition, int]:

@@ -9,7 +9,8 @@ not see begin. Nothing is lost by that: a record that may end a turn which is no
 *unexplained*, and the batch is planned again with what the log says about it (``recovery``), from its first record.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -117,13 +118,13 @@ class PartitionTurns:
         ``found``: for turns that an earlier plan of the same batch left unexplained what the log has of them up to the
         end of the batch, None where it has nothing.
         """
-        log_time_ms = max((received.record.timestamp_ms for received in batch), default=0)
-        log_time_ms = max(log_time_ms, self._log_time_ms)
+        log_time_ms = max([self._log_time_ms, *(received.record.timestamp_ms for received in batch)])
         turns, passed, records_of = dict(self._turns), dict[str, bool](), self._by_turn(batch)
         if not turns and not records_of:
             return Plan(log_time_ms, turns, passed)
         unexplained = self._fold_into(turns, passed, records_of, found)
-        gone = [turns.pop(turn_id) for turn_id in _ids(turns, lambda turn: turn.ended)]
+        # Only what this batch speaks of can have ended in it.
+        gone = [turns.pop(turn_id) for turn_id in records_of if turn_id in turns and turns[turn_id].ended]
         passed.update((turn.state.cleared.turn_id, True) for turn in gone if turn.state.cleared is not None)
         overdue = self._overdue(turns, log_time_ms)
         dropped = self._beyond_bounds({each: turn for each, turn in turns.items() if each not in overdue})
@@ -219,14 +220,13 @@ class PartitionTurns:
         return self._passed.get(turn_id, False) and turn_id not in self._turns
 
     def _overdue(self, turns: Mapping[str, HeldTurn], log_time_ms: int) -> tuple[str, ...]:
-        cleared_ms = self._settings.turn_held_seconds_max * 1000
-        uncleared_ms = self._settings.uncleared_seconds_max * 1000
-
-        def is_overdue(turn: HeldTurn) -> bool:
-            limit_ms = uncleared_ms if turn.state.cleared is None else cleared_ms
-            return log_time_ms - turn.opened_ms > limit_ms
-
-        return _ids(turns, is_overdue)
+        cleared_ms = log_time_ms - self._settings.turn_held_seconds_max * 1000
+        uncleared_ms = log_time_ms - self._settings.uncleared_seconds_max * 1000
+        return tuple(
+            turn_id
+            for turn_id, turn in turns.items()
+            if turn.opened_ms < (uncleared_ms if turn.state.cleared is None else cleared_ms)
+        )
 
     def _beyond_bounds(self, turns: Mapping[str, HeldTurn]) -> tuple[str, ...]:
         """The oldest of ``turns``, as many as must go."""
@@ -243,20 +243,16 @@ class PartitionTurns:
         return tuple(dropped)
 
     def _draft(self, turns: dict[str, HeldTurn], log_time_ms: int) -> tuple[HeldTurn, ...]:
-        due = _ids(turns, lambda turn: self._draft_is_due(turn, log_time_ms))
+        drafted_ms = log_time_ms - self._settings.draft_interval_ms
+        due = [
+            turn_id
+            for turn_id, turn in turns.items()
+            if (turn.drafted_ms is None or turn.drafted_ms <= drafted_ms) and turn.whole and turn.undrafted
+        ]
         shown = tuple(turns[turn_id] for turn_id in due)
         for turn_id, turn in zip(due, shown, strict=True):
             turns[turn_id] = turn._replace(drafted_ms=log_time_ms, drafted_seq=turn.state.next_seq)
         return shown
-
-    def _draft_is_due(self, turn: HeldTurn, log_time_ms: int) -> bool:
-        if not turn.whole or not turn.undrafted:
-            return False
-        return turn.drafted_ms is None or log_time_ms - turn.drafted_ms >= self._settings.draft_interval_ms
-
-
-def _ids(turns: Mapping[str, HeldTurn], chosen: Callable[[HeldTurn], bool]) -> tuple[str, ...]:
-    return tuple(turn_id for turn_id, turn in turns.items() if chosen(turn))
 
 
 def _opening(records: Sequence[Received[TokenEvent]]) -> int | None:
@@ -272,6 +268,6 @@ def _opening(records: Sequence[Received[TokenEvent]]) -> int | None:
 
 def _drop_oldest(entries: dict[str, bool] | dict[str, int], entries_max: int) -> int:
     excess = max(0, len(entries) - entries_max)
-    for key in list(entries)[:excess]:
+    for key in list(islice(entries, excess)):
         del entries[key]
     return excess

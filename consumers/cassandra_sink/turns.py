@@ -56,7 +56,7 @@ class HeldTurn(NamedTuple):
     @property
     def held_bytes(self) -> int:
         """About what the turn takes in memory."""
-        return self.text_bytes + self.input_bytes + _PIECE_BYTES * (len(self.pieces) + len(self.extras))
+        return self.text_bytes + self.input_bytes + _PIECE_BYTES * (self.pieces.count + self.extras.count)
 
     @property
     def ended(self) -> bool:
