@@ -1,6 +1,9 @@
 """Who sends a request."""
 
+import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -18,6 +21,8 @@ CheckToken = Callable[[str], SessionCredential | None]
 _AUTHORIZATION: Final = "authorization"
 # A JWT is three parts of base 64; no API key has a dot.
 _JWT_DOTS: Final = 2
+_KNOWN_MAX: Final = 4_096
+_DIGEST_BYTES: Final = 16
 
 
 class Callers:
@@ -28,10 +33,24 @@ class Callers:
         self._accounts = accounts
         self._pepper = pepper
         self._check_token = check_token
+        # By keyed digests of their headers: no key is kept as it was sent.
+        self._known: OrderedDict[bytes, ApiKeyCredential] = OrderedDict()
+        self._digest_key = secrets.token_bytes(_DIGEST_BYTES)
 
     def credential(self, headers: Headers) -> Credential:
         """The credential of a request. Raises RequestRefused (401)."""
-        return authenticate(headers.getlist(_AUTHORIZATION), self._pepper, self._check_token)
+        authorization = headers.getlist(_AUTHORIZATION)
+        if len(authorization) != 1:
+            return authenticate(authorization, self._pepper, self._check_token)
+        name = blake2b(authorization[0].encode(), digest_size=_DIGEST_BYTES, key=self._digest_key).digest()
+        known = self._known.get(name)
+        if known is not None:
+            self._known.move_to_end(name)
+            return known
+        credential = authenticate(authorization, self._pepper, self._check_token)
+        if isinstance(credential, ApiKeyCredential):
+            self._remember(name, credential)
+        return credential
 
     def credential_or_none(self, headers: Headers) -> Credential | None:
         """The same; None for a request that comes without, or with what is none."""
@@ -47,6 +66,12 @@ class Callers:
     async def account(self, headers: Headers) -> Account:
         """Who asks. Raises RequestRefused (401), Retryable."""
         return await self.resolve(self.credential(headers))
+
+    def _remember(self, name: bytes, credential: ApiKeyCredential) -> None:
+        # A key that was well-formed once always is; whether it passes, ``resolve`` asks each time.
+        self._known[name] = credential
+        if len(self._known) > _KNOWN_MAX:
+            self._known.popitem(last=False)
 
 
 def authenticate(authorization: Sequence[str], pepper: bytes, check_token: CheckToken) -> Credential:
