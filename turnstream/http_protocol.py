@@ -6,12 +6,16 @@ What is refused here is refused in OpenAI's error shape, because the client cann
 import asyncio
 import json
 from typing import Any, Final
+from urllib.parse import unquote
 
+import httptools
 import uvicorn
 from pydantic import BaseModel, ConfigDict, Field
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from schemas.errors import Refusal, invalid_request, unavailable
+from schemas.ports import CLIENT_LINK
+from turnstream.http_cycle import ConnectionLink, LinkedCycle
 
 _TOO_SLOW: Final = invalid_request("The request head arrived too slowly.", code="request_timeout", status=408)
 _TOO_LARGE: Final = invalid_request("The request head is too large.", code="request_head_too_large", status=431)
@@ -58,6 +62,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Stop waiting."""
         self._stop_timer()
         super().connection_lost(exc)
+        if isinstance(self.cycle, LinkedCycle):
+            self.cycle.link.leave()
 
     def data_received(self, data: bytes) -> None:
         """Parse; a head that is still not complete may not grow without end."""
@@ -78,21 +84,62 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Answer it, or refuse it."""
         self._head_open = False
         self._stop_timer()
-        app = self.app
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        size = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
         if size > self._limits.head_bytes_max:
-            self.app = _Refused(_TOO_LARGE)
+            self._begin(_Refused(_TOO_LARGE))
         elif len(self.connections) > self._limits.connections_max:
-            self.app = _Refused(_TOO_MANY)
-        try:
-            super().on_headers_complete()
-        finally:
-            self.app = app
+            self._begin(_Refused(_TOO_MANY))
+        else:
+            self._begin(self.app)
+
+    def on_message_complete(self) -> None:
+        """The body is complete: what comes now is the client's leave, or its next request."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP; uvicorn says it in plain text."""
         del msg
         self._refuse(_INVALID)
+
+    def _begin(self, app: Any) -> None:
+        """Start the task of a request, or let it wait for the response before it."""
+        before = self.cycle
+        self.cycle = cycle = self._new_cycle()
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+
+    def _new_cycle(self) -> LinkedCycle:
+        version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        link = ConnectionLink(self.transport, self.flow, self.loop)
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope |= {
+            "method": self.parser.get_method().decode("ascii"),
+            "http_version": version,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "extensions": {CLIENT_LINK: link},
+        }
+        return LinkedCycle(
+            link=link,
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
 
     def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.head_seconds_max, self._time_out)

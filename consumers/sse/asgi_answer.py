@@ -5,6 +5,7 @@ ends with an error frame and without ``[DONE]``: clients take a clean close for 
 """
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
@@ -38,6 +39,8 @@ class AsgiAnswer:
         self._settings = settings
         self._cursor_key = cursor_key
         self._watch = watch
+        self._now_s = asyncio.get_running_loop().time
+        self._waiting_since_s = 0.0
 
     async def stream(self, *, include_usage: bool) -> None:
         """Write a stream of events as the text comes."""
@@ -116,21 +119,43 @@ class AsgiAnswer:
         return frames.broken(cause)
 
     async def _stream_text(self, frames: StreamEncoder, first: bytes) -> bytes:
-        """Write the text as it comes, one write per batch of events; returns the frames still due at the end."""
-        progress, watch, now_s = self._progress, self._watch, asyncio.get_running_loop().time
+        """Write the text as it comes, one write per batch of events; returns the frames still due at the end.
+
+        While the client keeps up, whoever brings the events writes them: waking this task would cost more than that.
+        """
+        progress = self._progress
+        write = partial(self._write_news, frames)
         due = first
         while True:
-            pieces = progress.take_pieces()
-            if pieces:
-                watch.text(now_s())
-                due += b"".join([frames.piece(piece) for piece in pieces])
+            due += self._news(frames)
             if progress.over:
                 return due
             if due:
                 await self._client.body(due, more=True)
-            waiting_s = now_s()
-            due = b"" if await progress.advance() else PING
-            watch.waited(now_s() - waiting_s)
+            self._waiting_since_s = self._now_s()
+            due = b"" if await progress.advance(write=write) else PING
+            self._note_wait()
+
+    def _write_news(self, frames: StreamEncoder) -> bool:
+        """Write the pieces that came, if that is all there is to do."""
+        if self._progress.over or not self._client.ready:
+            return False
+        self._note_wait()
+        news = self._news(frames)
+        if news:
+            self._client.write_piece(news)
+        return True
+
+    def _news(self, frames: StreamEncoder) -> bytes:
+        pieces = self._progress.take_pieces()
+        if not pieces:
+            return b""
+        self._watch.text(self._now_s())
+        return b"".join([frames.piece(piece) for piece in pieces])
+
+    def _note_wait(self) -> None:
+        since_s, self._waiting_since_s = self._waiting_since_s, self._now_s()
+        self._watch.waited(self._waiting_since_s - since_s)
 
     async def _await_settled(self, heartbeat: bytes) -> None:
         """Wait until history contains the turn, at most ``persisted_seconds_max``."""

@@ -15,14 +15,23 @@ class LiveFeed:
     def __init__(self, edge_id: str) -> None:
         self._edge_id = edge_id
         self._turns: dict[bytes, LiveTurn] = {}
+        # Turns with records since the last ``deliver``, in order.
+        self._fed: dict[LiveTurn, None] = {}
 
     def take(self, record: Record) -> bool:
-        """Pass on the next record of a followed partition; whether its turn is open here."""
+        """Push the next record of a followed partition to its turn's readers; whether its turn is open here."""
         turn = self._turns.get(record.key or b"")
         if turn is None:
             return False
         turn.take(record, self._edge_id)
+        self._fed[turn] = None
         return True
+
+    def deliver(self) -> None:
+        """Pass on all that was pushed: a turn with several records gets them in one piece."""
+        fed, self._fed = self._fed, {}
+        for turn in fed:
+            turn.deliver()
 
     def find(self, turn_id: str) -> LiveTurn | None:
         """A turn that is open here."""

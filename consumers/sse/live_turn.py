@@ -28,7 +28,7 @@ class LiveTurn:
         self.followed_elsewhere = False
 
     def take(self, record: Record, edge_id: str) -> None:
-        """Pass on the next record of the turn, if it counts."""
+        """Push the next record of the turn to its readers, if it counts."""
         try:
             event = serde.decode_token(record.value, record.headers)
         except Malformed:
@@ -47,3 +47,8 @@ class LiveTurn:
         # A copy: a reader that falls behind leaves meanwhile.
         for reader in tuple(self.readers):
             reader.push(placed, size_bytes, before)
+
+    def deliver(self) -> None:
+        """Let the readers pass on what was pushed to them."""
+        for reader in tuple(self.readers):
+            reader.deliver()

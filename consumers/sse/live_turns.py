@@ -177,6 +177,7 @@ class LiveTurns:
             for record in await self._poll():
                 if not self.feed.take(record) and record.key == self._probe.key:
                     self._probe.take(record.value, loop.time())
+            self.feed.deliver()
             # A tail with a backlog may answer without ever suspending: let the readers run in between.
             await asyncio.sleep(0)
 

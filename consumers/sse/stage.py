@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from starlette.types import Receive, Send
 
 from consumers.sse import heads
 from consumers.sse.asgi_answer import AsgiAnswer
@@ -21,7 +20,7 @@ from consumers.sse.stored_stream import stored_object, stored_stream
 from consumers.sse.stream_watch import StreamWatch, submitted_s
 from consumers.sse.turn_progress import TurnProgress
 from schemas.events import Turn
-from schemas.ports import AnswerForm, AnswerReader, Producer, RestForm, StoredAnswer
+from schemas.ports import AnswerForm, AnswerReader, ClientChannel, Producer, RestForm, StoredAnswer
 from schemas.tokens import Cleared
 
 _LOG: Final = structlog.get_logger(__name__)
@@ -66,7 +65,7 @@ class Answers:
             tasks.create_task(self._cancellation.run())
             tasks.create_task(self._cut_slow_clients())
 
-    async def answer(self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, form: AnswerForm) -> None:
+    async def answer(self, turn: Turn, reader: AnswerReader, channel: ClientChannel, form: AnswerForm) -> None:
         """Write the whole response to ``turn``. Closes ``reader``, whatever happens."""
         # Both times are of this process, so their difference needs no clock.
         seconds_max = (turn.deadline_ms - turn.submitted_at_ms) / 1000 + self._settings.deadline_grace_seconds
@@ -78,7 +77,7 @@ class Answers:
             on_started=partial(self._on_started, turn.turn_id),
         )
         begun_s = submitted_s(turn, self._now_ms, asyncio.get_running_loop().time())
-        client, answer = self._begin(progress, receive, send, begun_s)
+        client, answer = self._begin(progress, channel, begun_s)
         if form.stream:
             writing = answer.stream(include_usage=form.include_usage)
         else:
@@ -93,21 +92,19 @@ class Answers:
                 _LOG.error("turn_unterminated", turn_id=progress.identity.turn_id)
                 self._turns.metrics.count("turnstream_unterminated_turns_total", seen_by="edge")
 
-    async def resume(
-        self, cleared: Cleared, reader: AnswerReader, receive: Receive, send: Send, form: RestForm
-    ) -> None:
+    async def resume(self, cleared: Cleared, reader: AnswerReader, channel: ClientChannel, form: RestForm) -> None:
         """Write what comes after a place, or all. Closes ``reader``, whatever happens."""
         until_s = asyncio.get_running_loop().time() + self._settings.resume_seconds_max
         identity = identity_of(cleared, self._settings, form.api)
         progress = TurnProgress(identity, reader, self._settings, until_s, cleared=cleared)
-        client, answer = self._begin(progress, receive, send)
+        client, answer = self._begin(progress, channel)
         reconnect = self._reconnect() if form.with_ids else b""
         await self._serve(client, progress, answer.rest(form, reconnect), movable=True)
 
-    async def replay(self, stored: StoredAnswer, receive: Receive, send: Send, form: RestForm) -> None:
+    async def replay(self, stored: StoredAnswer, channel: ClientChannel, form: RestForm) -> None:
         """Write the same from the store."""
         body = stored_stream(stored, self._settings, self._cursor_key, form)
-        client = AsgiClient(receive, send, self._settings.write_seconds_max)
+        client = AsgiClient(channel, self._settings.write_seconds_max)
         self._enter(client)
         try:
             await client.serve(client.whole(_OK, heads.stream_headers(None, stored.conversation_id), body))
@@ -150,9 +147,9 @@ class Answers:
         await self._idle_within(settings.write_seconds_max)
 
     def _begin(
-        self, progress: TurnProgress, receive: Receive, send: Send, begun_s: float | None = None
+        self, progress: TurnProgress, channel: ClientChannel, begun_s: float | None = None
     ) -> tuple[AsgiClient, AsgiAnswer]:
-        client = AsgiClient(receive, send, self._settings.write_seconds_max)
+        client = AsgiClient(channel, self._settings.write_seconds_max)
         watch = StreamWatch(self._turns.metrics, self._settings, begun_s)
         return client, AsgiAnswer(progress, client, self._settings, self._cursor_key, watch)
 

@@ -1,7 +1,8 @@
 """Waiting for a turn: for its head, its text, its end and its place in history, each within its bound."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
@@ -23,7 +24,7 @@ from consumers.sse.core import (
 )
 from schemas.errors import Refusal, Retryable
 from schemas.events import RateLimits
-from schemas.ports import AnswerReader
+from schemas.ports import AnswerReader, Placed
 from schemas.tokens import Cleared, Finished
 
 _LOG: Final = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class TurnProgress:
         self._step = Step(cleared=cleared)
         self._pieces: list[Piece] = []
         self._broken: Refusal | None = None
+        self._stopped = False
 
     @property
     def ended(self) -> bool:
@@ -135,14 +137,16 @@ class TurnProgress:
         self.head_timed_out = True
         return head_timeout()
 
-    async def advance(self, until_s: float | None = None) -> bool:
+    async def advance(self, until_s: float | None = None, write: Callable[[], bool] | None = None) -> bool:
         """Take the next events, waiting until ``until_s`` (or the deadline) or the next heartbeat.
 
-        Returns whether anything happened; False means that the line was silent.
+        Returns whether anything happened; False means that the line was silent. With ``write`` that is called when
+        events have come, and the wait goes on while it returns True.
         """
-        left_s = (self._deadline_s if until_s is None else until_s) - self._now_s()
+        self._stopped = False
+        meanwhile = None if write is None else partial(self._go_on, write)
         try:
-            events = await self.reader.next_events(max(0.0, min(self._settings.heartbeat_seconds, left_s)))
+            events = await self.reader.next_events(self._wait_s(until_s), meanwhile)
         except StreamBroken as broken:
             self._broken = broken.refusal
             return True
@@ -150,6 +154,15 @@ class TurnProgress:
             _LOG.warning("stream_interrupted", turn_id=self.identity.turn_id, error=type(error).__name__)
             self._broken = interrupted()
             return True
+        self._read(events)
+        return bool(events) or self._stopped
+
+    def _go_on(self, write: Callable[[], bool], events: Sequence[Placed]) -> float | None:
+        self._read(events)
+        self._stopped = not write()
+        return None if self._stopped else self._wait_s()
+
+    def _read(self, events: Sequence[Placed]) -> None:
         before, step = self._step, read_step(events, self._step)
         self._step = step
         if before.cleared is None and step.cleared is not None:
@@ -158,7 +171,10 @@ class TurnProgress:
         self._pieces += step.pieces
         if step.started or step.terminal is not None:
             self.note_started()
-        return bool(events)
+
+    def _wait_s(self, until_s: float | None = None) -> float:
+        left_s = (self._deadline_s if until_s is None else until_s) - self._now_s()
+        return max(0.0, min(self._settings.heartbeat_seconds, left_s))
 
     def _now_s(self) -> float:
         return self._loop.time()

@@ -7,7 +7,7 @@ from typing import Protocol
 from consumers.sse.core import SseSettings, StreamBroken
 from schemas import serde
 from schemas.errors import Malformed
-from schemas.ports import Placed, Record
+from schemas.ports import Meanwhile, Placed, Record
 from schemas.stream_state import StreamState, advance
 
 
@@ -60,6 +60,7 @@ class TurnReader:
         "_joined",
         "_live",
         "_loop",
+        "_meanwhile",
         "_position",
         "_settings",
         "_source",
@@ -80,6 +81,7 @@ class TurnReader:
         self._bytes = 0
         self._broken: StreamBroken | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._meanwhile: Meanwhile | None = None
         self._due_s = 0.0
 
     async def wait(self, wait_s: float) -> bool:
@@ -95,12 +97,18 @@ class TurnReader:
             raise self._broken
         return bool(self._held)
 
-    async def next_events(self, wait_s: float) -> Sequence[Placed]:
-        """The next events; empty when about ``wait_s`` passed without any. Raises StreamBroken, Retryable."""
+    async def next_events(self, wait_s: float, meanwhile: Meanwhile | None = None) -> Sequence[Placed]:
+        """The next events; empty when about ``wait_s`` passed without any, or ``meanwhile`` ended the wait.
+
+        Raises StreamBroken, Retryable, and what ``meanwhile`` raises.
+        """
         if not self._held:
-            await self.wait(wait_s)
-        placed, self._held, self._bytes = self._held, [], 0
-        return placed
+            self._meanwhile = meanwhile
+            try:
+                await self.wait(wait_s)
+            finally:
+                self._meanwhile = None
+        return self._take()
 
     def go_live(self) -> None:
         """Be fed from where this reader stands, which must be where the feed stands."""
@@ -108,7 +116,7 @@ class TurnReader:
         self._live = self._joined = True
 
     def push(self, placed: Placed, size_bytes: int, before: StreamState) -> None:
-        """Take the turn's next event; ``before`` is the turn's state without it."""
+        """Hold the turn's next event, until ``deliver``; ``before`` is the turn's state without it."""
         if self._broken is not None:
             return
         settings = self._settings
@@ -116,10 +124,27 @@ class TurnReader:
             self._live = False
             self._state, self._position = before, placed.offset
             self._source.fell_behind(self)
+            self._wake()
         else:
             self._held.append(placed)
             self._bytes += size_bytes
-        self._wake()
+
+    def deliver(self) -> None:
+        """Pass on what is held to whoever waits for it."""
+        if not self._held or self._waiter is None or self._waiter.done():
+            return
+        if self._meanwhile is None or self._broken is not None:
+            self._wake()
+            return
+        try:
+            wait_s = self._meanwhile(self._take())
+        except Exception as error:  # noqa: BLE001 - it is the waiter's, and must not end the feed of all others
+            self._waiter.set_exception(error)
+            return
+        if wait_s is None:
+            self._wake()
+        else:
+            self._due_s = self._loop.time() + wait_s
 
     def break_off(self, cause: StreamBroken) -> None:
         """Take no more events; the client gets ``cause`` after those that are held."""
@@ -135,6 +160,10 @@ class TurnReader:
         """Stop following the turn; may be called again."""
         self._held = []
         self._source.leave(self)
+
+    def _take(self) -> Sequence[Placed]:
+        placed, self._held, self._bytes = self._held, [], 0
+        return placed
 
     async def _read_on(self) -> Sequence[Placed]:
         """Events from the log; none when the reader has caught up and is live."""

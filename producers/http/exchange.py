@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from producers.http.errors import error_response
 from schemas.accounts import Credential
 from schemas.errors import invalid_request
-from schemas.ports import Metrics
+from schemas.ports import CLIENT_LINK, ClientLink, Metrics
 
 OPENAI_VERSION: Final = b"2020-10-01"
 REQUEST_ENTROPY_BYTES: Final = 16
@@ -41,6 +41,12 @@ def exchange_of(scope: Scope) -> Exchange:
     """The exchange of a request that came through ``HttpExchanges``."""
     exchange: Exchange = scope[_EXCHANGE]
     return exchange
+
+
+def link_of(scope: Scope) -> ClientLink | None:
+    """The link to the client, if the server has one."""
+    link: ClientLink | None = scope.get("extensions", {}).get(CLIENT_LINK)
+    return link
 
 
 class HttpExchanges:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.http.callers import Callers
 from producers.http.errors import error_response
-from producers.http.exchange import exchange_of
+from producers.http.exchange import exchange_of, link_of
 from producers.http.open_access import OpenAccess, Watch
 from schemas.errors import Refusal, access_lost
 
@@ -51,7 +51,9 @@ class _Response:
     """One response and its client's side."""
 
     def __init__(self, watch: Watch, scope: Scope, receive: Receive, send: Send) -> None:
+        link = link_of(scope)
         self._watch = watch
+        self._on_lost = watch.on_lost = None if link is None else link.leave
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -76,7 +78,7 @@ class _Response:
                 raise
             return self._tell()
         finally:
-            self._watch.on_lost = None
+            self._watch.on_lost = self._on_lost
 
     def _tell(self) -> Message:
         self._told = True

@@ -4,13 +4,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from starlette.types import Receive, Send
-
 from schemas.events import Turn
 from schemas.ports import (
     AnswerForm,
     AnswerReader,
     AnswerReaders,
+    ClientChannel,
     ConversationDirectory,
     InputPolicy,
     Metrics,
@@ -31,18 +30,16 @@ class Answerer(Protocol):
     """Writes answers as HTTP responses. Every method writes the whole response and closes what it was given."""
 
     def answer(
-        self, turn: Turn, reader: AnswerReader, receive: Receive, send: Send, form: AnswerForm
+        self, turn: Turn, reader: AnswerReader, channel: ClientChannel, form: AnswerForm
     ) -> Coroutine[Any, Any, None]:
         """The response to the request that made ``turn``, or to one that joins it: the whole answer from its start."""
         ...
 
-    async def resume(
-        self, cleared: Cleared, reader: AnswerReader, receive: Receive, send: Send, form: RestForm
-    ) -> None:
+    async def resume(self, cleared: Cleared, reader: AnswerReader, channel: ClientChannel, form: RestForm) -> None:
         """The rest of a turn's stream; with chat completions as events with ids."""
         ...
 
-    async def replay(self, stored: StoredAnswer, receive: Receive, send: Send, form: RestForm) -> None:
+    async def replay(self, stored: StoredAnswer, channel: ClientChannel, form: RestForm) -> None:
         """The same from the store, for a turn that the log has forgotten."""
         ...
 

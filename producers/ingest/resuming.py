@@ -4,15 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.types import Receive, Send
-
 from producers.http.refused import RequestRefused
 from producers.ingest.ports import IngestPorts
 from producers.ingest.turn_finder import TurnFinder, not_found
 from schemas.accounts import Account
 from schemas.cursors import Cursor, CursorSigner
 from schemas.events import CHAT, Api
-from schemas.ports import RestForm
+from schemas.ports import ClientChannel, RestForm
 from schemas.tokens import Cleared
 
 _RESUMED: Final = "turnstream_streams_resumed_total"
@@ -50,7 +48,7 @@ class Resumer:
         self._finder = finder
         self._cursor_key = cursor_key
 
-    async def resume(self, account: Account, asked: Resumption, receive: Receive, send: Send) -> None:
+    async def resume(self, account: Account, asked: Resumption, channel: ClientChannel) -> None:
         """Write the stream. Nothing is read for a turn id or a place that this user cannot have been given.
 
         Raises RequestRefused (404), Retryable.
@@ -58,11 +56,11 @@ class Resumer:
         wanted = self._wanted(account, asked)
         cleared = await self._finder.running(account, asked.api, wanted.turn_id)
         if cleared is None:
-            await self._replay(wanted, receive, send)
+            await self._replay(wanted, channel)
         elif await self._nothing_follows(wanted):
-            await _stop_reconnecting(send)
+            await _stop_reconnecting(channel)
         else:
-            await self._follow(wanted, cleared, receive, send)
+            await self._follow(wanted, cleared, channel)
 
     def _wanted(self, account: Account, asked: Resumption) -> _Wanted:
         turn_id = self._finder.turn_id(asked.api, asked.public_id)
@@ -84,10 +82,10 @@ class Resumer:
             reconnecting=asked.starting_after is None and after is not None,
         )
 
-    async def _follow(self, wanted: _Wanted, cleared: Cleared, receive: Receive, send: Send) -> None:
+    async def _follow(self, wanted: _Wanted, cleared: Cleared, channel: ClientChannel) -> None:
         reader = await self._ports.readers.follow(wanted.turn_id, cleared=cleared, cursor=wanted.cursor)
         self._ports.metrics.count(_RESUMED, source="log")
-        await self._ports.answerer.resume(cleared, reader, receive, send, wanted.form)
+        await self._ports.answerer.resume(cleared, reader, channel, wanted.form)
 
     async def _nothing_follows(self, wanted: _Wanted) -> bool:
         after = wanted.form.after
@@ -96,17 +94,17 @@ class Resumer:
         state = self._ports.states.state(wanted.turn_id) or await self._ports.lookup.find(wanted.turn_id)
         return state.settled and after >= state.next_seq
 
-    async def _replay(self, wanted: _Wanted, receive: Receive, send: Send) -> None:
+    async def _replay(self, wanted: _Wanted, channel: ClientChannel) -> None:
         stored = await self._finder.stored(wanted.account, wanted.form.api, wanted.turn_id)
         after = wanted.form.after
         if wanted.reconnecting and after is not None and after >= len(stored.pieces):
-            await _stop_reconnecting(send)
+            await _stop_reconnecting(channel)
             return
         self._ports.metrics.count(_RESUMED, source="store")
-        await self._ports.answerer.replay(stored, receive, send, wanted.form)
+        await self._ports.answerer.replay(stored, channel, wanted.form)
 
 
-async def _stop_reconnecting(send: Send) -> None:
+async def _stop_reconnecting(channel: ClientChannel) -> None:
     """204 tells an EventSource that has everything not to come again (HTML, section 9.2.2)."""
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
+    await channel.send({"type": "http.response.start", "status": 204, "headers": []})
+    await channel.send({"type": "http.response.body", "body": b""})

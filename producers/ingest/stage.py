@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from producers.http.body import read_body
 from producers.http.callers import Callers
-from producers.http.exchange import exchange_of
+from producers.http.exchange import exchange_of, link_of
 from producers.http.origins import Origins, origin_key
 from producers.http.refused import RequestRefused
 from producers.ingest.admission import Admission
@@ -26,6 +26,7 @@ from schemas import ids
 from schemas.accounts import Account
 from schemas.cursors import cursor_key
 from schemas.events import Api
+from schemas.ports import ClientChannel
 from schemas.tokens import Cancelled, Cleared, Terminal
 
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
@@ -66,11 +67,11 @@ class Ingest:
             answering = await self._begin_answer(understand, scope, receive, send)
             await answering
 
-    async def resume_completion(self, asked: Resumption, scope: Scope, receive: Receive, send: Send) -> None:
+    async def resume_completion(self, asked: Resumption, scope: Scope, _receive: Receive, send: Send) -> None:
         """The rest of a turn of the caller's, as a stream."""
         with self._counted_refusals(), self._admission.slot(queued=False):
             account = await self.callers.account(Headers(scope=scope))
-            await self._resumer.resume(account, asked, receive, send)
+            await self._resumer.resume(account, asked, _channel(scope, send))
 
     async def read_body(self, headers: Headers, receive: Receive) -> bytes:
         """The body of a request, within this edge's bounds. Raises RequestRefused (400, 408, 413)."""
@@ -122,7 +123,7 @@ class Ingest:
         submission = begun.submission
         turn = submission.event.turn
         exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
-        return self._ports.answerer.answer(turn, begun.reader, receive, send, submission.form)
+        return self._ports.answerer.answer(turn, begun.reader, _channel(scope, send), submission.form)
 
     async def _begin(self, request: TurnRequest, sender: Sender, key: str | None) -> Begun:
         if key is None:
@@ -138,6 +139,13 @@ class Ingest:
             code = refused.refusal.error.code or "none"
             self._ports.metrics.count("turnstream_refusals_total", stage=STAGE, code=code)
             raise
+
+
+def _channel(scope: Scope, send: Send) -> ClientChannel:
+    link = link_of(scope)
+    if link is None:
+        raise RuntimeError("answers are written through turnstream.http_server alone")
+    return ClientChannel(send, link)
 
 
 def _key(headers: Headers) -> str | None:

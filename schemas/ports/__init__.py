@@ -4,7 +4,18 @@ Each port has an in-memory implementation (``tests/support``) and a real one, an
 both pass.
 """
 
-from schemas.ports.edge import AnswerForm, AnswerReader, AnswerReaders, Placed, RestForm, TurnLookup
+from schemas.ports.edge import (
+    CLIENT_LINK,
+    AnswerForm,
+    AnswerReader,
+    AnswerReaders,
+    ClientChannel,
+    ClientLink,
+    Meanwhile,
+    Placed,
+    RestForm,
+    TurnLookup,
+)
 from schemas.ports.inference import Generated, InferenceBackend, InputPolicy, OutputPolicy, Pile, Verdict
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
@@ -33,12 +44,15 @@ from schemas.ports.stores import (
 from schemas.ports.telemetry import Metrics
 
 __all__ = [
+    "CLIENT_LINK",
     "AccountDirectory",
     "ActiveTurns",
     "AnswerForm",
     "AnswerReader",
     "AnswerReaders",
     "BatchProcess",
+    "ClientChannel",
+    "ClientLink",
     "ConversationDirectory",
     "Cql",
     "Emit",
@@ -53,6 +67,7 @@ __all__ = [
     "LogSink",
     "LogTail",
     "Lost",
+    "Meanwhile",
     "Metrics",
     "Outcome",
     "Outgoing",

@@ -1,13 +1,16 @@
 """The edge: views of turns on their way to clients."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from schemas.cursors import Cursor
 from schemas.events import Api
 from schemas.stream_state import StreamState
 from schemas.tokens import Cleared, TokenEvent
+
+# The ASGI extension whose value is a ``ClientLink``.
+CLIENT_LINK: Final = "turnstream.client_link"
 
 
 class Placed(NamedTuple):
@@ -40,6 +43,40 @@ class RestForm:
     with_ids: bool = False
 
 
+class ClientLink(Protocol):
+    """What the HTTP server tells of one response's client, and takes for it, beside the messages of ASGI.
+
+    ``gone``: the client has left. ``on_gone`` is called once when it does.
+    """
+
+    gone: bool
+    on_gone: Callable[[], object] | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a piece of the body may be written now: its head was sent, and the client keeps up."""
+        ...
+
+    def write_piece(self, piece: bytes) -> None:
+        """Write a piece of the body, which is not its last and not empty; only while ``ready``."""
+        ...
+
+    def leave(self) -> None:
+        """Take the client for gone."""
+        ...
+
+
+class ClientChannel(NamedTuple):
+    """One response on its way to its client: whole by the messages of ASGI, its pieces also by ``link``."""
+
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    link: ClientLink
+
+
+# Takes events as they come; returns for how long to wait for more, None to end the wait.
+Meanwhile = Callable[[Sequence[Placed]], float | None]
+
+
 class AnswerReader(Protocol):
     """One client's view of one turn: the records that count, in order, exactly once."""
 
@@ -47,9 +84,10 @@ class AnswerReader(Protocol):
         """Whether there are events to take, after at most ``wait_s``; takes none. Raises Retryable."""
         ...
 
-    async def next_events(self, wait_s: float) -> Sequence[Placed]:
+    async def next_events(self, wait_s: float, meanwhile: Meanwhile | None = None) -> Sequence[Placed]:
         """The next events, at least one; empty when ``wait_s`` passed without any (time for a heartbeat).
 
+        With ``meanwhile`` events that come during the wait are given to it instead, without waking the caller.
         A client that reads slowly loses nothing: what it has not taken is read from the log again. Raises Retryable
         when the log cannot be read or the process is draining; it may carry the ``refusal`` to show.
         """

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from starlette.types import Message
 
 from consumers.sse.live_turns import LiveTurns
 from consumers.sse.stage import Answers
@@ -17,6 +16,7 @@ from schemas.tokens import Cancelled
 from schemas.topics import TOKENS, plan_topics
 from tests.support.memory_log import MemoryLog
 from tests.support.real_servers import real_servers
+from tests.support.written_client import WrittenClient
 from tests.unit.ingest.edge_world import HOME, PARTITIONS, SSE, FakeMetrics, Stages, make_answers, until
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
@@ -69,30 +69,22 @@ async def append(producer: Producer, stages: Stages) -> None:
 
 async def test_a_turn_is_streamed_cancelled_and_found_again(kafka: KafkaSettings) -> None:
     await create_topics(kafka, plan_topics(PARTITIONS, PARTITIONS, 1))
-    written: list[Message] = []
-
-    async def send(message: Message) -> None:
-        written.append(message)
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
+    client = WrittenClient()
     async with edge_on(kafka) as (producer, turns, answers), KafkaLogReader(kafka) as reader:
         await until(turns.ready)
         turn = new_turn(turns.home_partition())
         view = turns.open(turn.turn_id)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(answers.answer(turn, view, receive, send, AnswerForm(stream=True)))
+            tasks.create_task(answers.answer(turn, view, client.channel, AnswerForm(stream=True)))
             stages = Stages(MemoryLog(PARTITIONS), turn)
             stages.clear()
             stages.say("Hel", "lo")
             await append(producer, stages)
-            await until(lambda: b'"content":"lo"' in body_of(written))
+            await until(lambda: b'"content":"lo"' in client.body)
             await answers.cancel(turn.turn_id, "client")
         state = await LogTurnLookup(reader, TurnLookupSettings()).find(turn.turn_id)
-    assert body_of(written).endswith(b"data: [DONE]\n\n")
-    assert b'"cancelled":"client"' in body_of(written)
+    assert client.body.endswith(b"data: [DONE]\n\n")
+    assert b'"cancelled":"client"' in client.body
     assert state.cleared is not None
     assert isinstance(state.terminal, Cancelled)
 
@@ -108,7 +100,3 @@ def new_turn(partition: int) -> Turn:
         submitted_at_ms=now_ms,
         deadline_ms=now_ms + 60_000,
     )
-
-
-def body_of(written: list[Message]) -> bytes:
-    return b"".join(message.get("body", b"") for message in written)

@@ -11,7 +11,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from schemas.errors import Fatal
-from turnstream.http_server import ServerSettings, open_listener, serve
+from schemas.ports import CLIENT_LINK, ClientLink
+from turnstream.http_server import AsgiApp, ServerSettings, open_listener, serve
 
 
 async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -66,7 +67,7 @@ def test_the_listener_has_our_options() -> None:
 
 
 @asynccontextmanager
-async def served(**limits: Any) -> AsyncIterator[tuple[str, int]]:
+async def served(app: AsgiApp = hello, **limits: Any) -> AsyncIterator[tuple[str, int]]:
     """The address of a running server with these limits."""
     settings = ServerSettings(port=0, stop_seconds_max=1, **limits)
     listener = open_listener(settings)
@@ -78,7 +79,7 @@ async def served(**limits: Any) -> AsyncIterator[tuple[str, int]]:
         return
 
     async with asyncio.TaskGroup() as tasks:
-        serving = tasks.create_task(serve(hello, listener, settings, stop, nothing))
+        serving = tasks.create_task(serve(app, listener, settings, stop, nothing))
         try:
             yield listener.getsockname()[:2]
         finally:
@@ -146,3 +147,91 @@ async def test_beyond_the_connections_requests_are_503() -> None:
         assert (status, error["code"]) == (503, "server_is_overloaded")
         held.close()
         await held.wait_closed()
+
+
+def link_of(scope: Scope) -> ClientLink:
+    link: ClientLink = scope["extensions"][CLIENT_LINK]
+    return link
+
+
+async def test_pieces_go_between_the_messages_of_a_stream() -> None:
+    async def stream(scope: Scope, _receive: Receive, send: Send) -> None:
+        link = link_of(scope)
+        assert not link.ready
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"b")]})
+        assert link.ready
+        link.write_piece(b"first")
+        await send({"type": "http.response.body", "body": b"second", "more_body": True})
+        link.write_piece(b"third")
+        await send({"type": "http.response.body", "body": b"last"})
+        assert not link.ready
+
+    async with served(stream) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head, body = (await reader.read()).split(b"\r\n\r\n", 1)
+        writer.close()
+    assert b"\r\nx-a: b\r\n" in head
+    assert body == b"5\r\nfirst\r\n6\r\nsecond\r\n5\r\nthird\r\n4\r\nlast\r\n0\r\n\r\n"
+
+
+async def test_a_head_is_sent_though_no_body_follows_yet() -> None:
+    async def stream(_scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with served(stream) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"chunked" in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+
+async def test_who_sent_a_large_body_and_left_is_known_to_be_gone() -> None:
+    gone = asyncio.Event()
+
+    async def wait(scope: Scope, receive: Receive, _send: Send) -> None:
+        link_of(scope).on_gone = gone.set
+        while (await receive())["more_body"]:
+            pass
+        await gone.wait()
+
+    async with served(wait) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n" + bytes(200_000))
+        await writer.drain()
+        writer.close()
+        await gone.wait()
+
+
+async def answer_of(status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[bytes, bytes]:
+    """The head and the body of a response that is to be so."""
+
+    async def respond(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async with served(respond) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head, _, rest = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    return head, rest
+
+
+@pytest.mark.parametrize("header", [(b"x-a", b"b\r\nset-cookie: c"), (b"x-a\r\nb", b"c"), (b"x a", b"b")])
+async def test_a_header_that_could_be_read_as_another_is_not_sent(header: tuple[bytes, bytes]) -> None:
+    head, _ = await answer_of(200, [header], b"")
+    assert b" 500 " in head
+    assert b"set-cookie" not in head
+
+
+async def test_a_body_longer_than_it_says_is_not_sent() -> None:
+    assert await answer_of(200, [(b"content-length", b"1")], b"ab") == (b"", b"")
+
+
+async def test_no_content_has_no_body_and_no_chunks() -> None:
+    head, body = await answer_of(204, [], b"")
+    assert b"chunked" not in head
+    assert body == b""

@@ -14,8 +14,9 @@ from schemas.ids import message_seq
 from schemas.ports import AnswerForm, RestForm, StoredAnswer, StoredPiece
 from schemas.tokens import Attached, Cleared
 from schemas.topics import TURNS_CANCELLED
+from tests.support.written_client import WrittenClient
 from tests.unit.ingest.edge_world import ACCOUNT, CURSOR_KEY, LIMITS, SSE, USAGE, Stages, pass_time, until
-from tests.unit.sse.test_answers import Client, Edge
+from tests.unit.sse.test_answers import Edge
 
 TEXTS = ("Hel", "lo \u2028", "wörld", "😀")
 
@@ -60,28 +61,26 @@ async def serving(edge: Edge) -> AsyncIterator[None]:
 
 
 async def resume(edge: Edge, turn: Turn, after: str | int | None, *, usage: bool = False) -> bytes:
-    client = Client()
+    client = WrittenClient()
     signer = CursorSigner(CURSOR_KEY, turn.turn_id, ACCOUNT.tenant_id, ACCOUNT.user_id)
     cursor = signer.verify(after) if isinstance(after, str) else None
     seq = after if isinstance(after, int) else cursor.seq if cursor else None
     reader = await edge.turns.follow(turn.turn_id, cleared=cleared_of(turn), cursor=cursor)
-    await edge.answers.resume(
-        cleared_of(turn), reader, client.receive, client.send, RestForm(CHAT, seq, usage, with_ids=True)
-    )
+    await edge.answers.resume(cleared_of(turn), reader, client.channel, RestForm(CHAT, seq, usage, with_ids=True))
     assert client.status == 200
     return client.body
 
 
 @pytest.mark.parametrize("stored", [True, False])
 async def test_every_reader_of_a_turn_gets_the_same_bytes(*, stored: bool) -> None:
-    edge, first = Edge(SSE), Client()
+    edge, first = Edge(SSE), WrittenClient()
     turn = edge.turn(stored=stored)
     async with edge.answering(turn, first) as stages:
         ends(stages)
     async with serving(edge):
-        again = Client()
+        again = WrittenClient()
         reader = await edge.turns.follow(turn.turn_id)
-        await edge.answers.answer(turn, reader, again.receive, again.send, AnswerForm(stream=True))
+        await edge.answers.answer(turn, reader, again.channel, AnswerForm(stream=True))
         resumed = await resume(edge, turn, None)
     assert again.body == first.body
     assert first.body.endswith(DONE)
@@ -90,7 +89,7 @@ async def test_every_reader_of_a_turn_gets_the_same_bytes(*, stored: bool) -> No
 
 
 async def test_from_every_cursor_the_rest_of_the_bytes() -> None:
-    edge, first = Edge(SSE), Client()
+    edge, first = Edge(SSE), WrittenClient()
     turn = edge.turn(stored=True)
     async with edge.answering(turn, first) as stages:
         ends(stages)
@@ -104,7 +103,7 @@ async def test_from_every_cursor_the_rest_of_the_bytes() -> None:
 
 
 async def test_the_store_gives_what_the_log_gave() -> None:
-    edge, first = Edge(SSE), Client()
+    edge, first = Edge(SSE), WrittenClient()
     turn = edge.turn(stored=True)
     async with edge.answering(turn, first) as stages:
         ends(stages)
@@ -121,8 +120,8 @@ async def test_the_store_gives_what_the_log_gave() -> None:
         FinishReason.STOP,
         USAGE,
     )
-    client = Client()
-    await edge.answers.replay(stored, client.receive, client.send, RestForm(CHAT, 1, include_usage=True, with_ids=True))
+    client = WrittenClient()
+    await edge.answers.replay(stored, client.channel, RestForm(CHAT, 1, include_usage=True, with_ids=True))
     without_cursor = [line.split(b',"cursor"')[0] for line in data_of(client.body)]
     assert without_cursor == [line.split(b',"cursor"')[0] for line in data_of(from_log)]
     signer = CursorSigner(CURSOR_KEY, turn.turn_id, ACCOUNT.tenant_id, ACCOUNT.user_id)
@@ -144,7 +143,7 @@ async def test_a_resumed_stream_that_fails_says_so() -> None:
 
 
 async def test_a_drained_resumed_stream_just_ends_so_that_it_comes_back() -> None:
-    edge, client = Edge(SSE), Client()
+    edge, client = Edge(SSE), WrittenClient()
     turn = edge.turn()
     stages = Stages(edge.log, turn)
     stages.clear()
@@ -152,9 +151,7 @@ async def test_a_drained_resumed_stream_just_ends_so_that_it_comes_back() -> Non
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(edge.answers.run())
         reader = await edge.turns.follow(turn.turn_id)
-        resuming = edge.answers.resume(
-            cleared_of(turn), reader, client.receive, client.send, RestForm(CHAT, with_ids=True)
-        )
+        resuming = edge.answers.resume(cleared_of(turn), reader, client.channel, RestForm(CHAT, with_ids=True))
         tasks.create_task(resuming)
         await until(lambda: b'"content":"a"' in client.body)
         await edge.answers.drain(0.1)
@@ -165,7 +162,8 @@ async def test_a_drained_resumed_stream_just_ends_so_that_it_comes_back() -> Non
 
 
 async def test_done_never_comes_before_history_has_the_answer() -> None:
-    edge, client = Edge(SSE.model_copy(update={"persisted_seconds_max": 0.05, "heartbeat_seconds": 0.01})), Client()
+    limits = {"persisted_seconds_max": 0.05, "heartbeat_seconds": 0.01}
+    edge, client = Edge(SSE.model_copy(update=limits)), WrittenClient()
     async with edge.answering(edge.turn(stored=True), client) as stages:
         stages.clear()
         stages.say("a")
@@ -174,7 +172,7 @@ async def test_done_never_comes_before_history_has_the_answer() -> None:
     assert b'"answer_not_stored_yet"' in client.body
     assert b": ping" in client.body
 
-    whole = Client()
+    whole = WrittenClient()
     edge = Edge(SSE.model_copy(update={"persisted_seconds_max": 0.05}))
     async with edge.answering(edge.turn(stored=True), whole, stream=False) as stages:
         stages.clear()
@@ -185,11 +183,11 @@ async def test_done_never_comes_before_history_has_the_answer() -> None:
 async def test_a_turn_that_is_read_elsewhere_is_not_cancelled_when_its_client_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 1000.0})), Client()
+    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 1000.0})), WrittenClient()
     async with edge.answering(edge.turn(), client) as stages:
         stages.clear()
         await until(lambda: bool(client.messages))
-        client.leaves.set()
+        client.leave()
         await until(lambda: not edge.turns.followed(stages.turn.turn_id))
         stages.put(Attached(turn_id=stages.turn.turn_id, edge_id="another"))
         await until(lambda: edge.turns.followed(stages.turn.turn_id))
@@ -198,25 +196,25 @@ async def test_a_turn_that_is_read_elsewhere_is_not_cancelled_when_its_client_le
 
 
 async def test_a_resumed_stateless_turn_that_is_left_is_cancelled() -> None:
-    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 0.01})), Client()
+    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 0.01})), WrittenClient()
     turn = edge.turn()
     Stages(edge.log, turn).clear()
     async with serving(edge):
         reader = await edge.turns.follow(turn.turn_id)
-        client.leaves.set()
-        await edge.answers.resume(cleared_of(turn), reader, client.receive, client.send, RestForm(CHAT, with_ids=True))
+        client.leave()
+        await edge.answers.resume(cleared_of(turn), reader, client.channel, RestForm(CHAT, with_ids=True))
         await until(lambda: len(edge.log.records(TURNS_CANCELLED.name)) == 1)
 
 
 async def test_a_turn_waits_no_longer_once_it_is_fenced_or_left() -> None:
-    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 0.01})), Client()
+    edge, client = Edge(SSE.model_copy(update={"abandon_grace_seconds": 0.01})), WrittenClient()
     async with edge.answering(edge.turn(), client) as stages:
         assert edge.started == []
         stages.clear()
         await until(lambda: edge.started == [stages.turn.turn_id])
         stages.finish()
     assert len(edge.started) == 1
-    async with edge.answering(edge.turn(), left := Client()) as stages:
-        left.leaves.set()
+    async with edge.answering(edge.turn(), left := WrittenClient()) as stages:
+        left.leave()
         await until(lambda: len(edge.started) == 2)
         stages.cancel()

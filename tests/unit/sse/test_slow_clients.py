@@ -1,28 +1,31 @@
-"""Clients that do not read, and clients that leave, on a fake ASGI channel."""
+"""Clients that do not read, and clients that leave, on a fake channel."""
 
 import asyncio
+from collections.abc import MutableMapping
+from typing import Any
 
 import pytest
-from starlette.types import Message
 
 from consumers.sse.asgi_client import AsgiClient
+from tests.support.written_client import WrittenClient
 
 
-async def stays() -> Message:
-    await asyncio.Event().wait()
-    raise AssertionError
+class Stuck(WrittenClient):
+    """Takes no write."""
+
+    async def send(self, _message: MutableMapping[str, Any]) -> None:
+        await asyncio.Event().wait()
 
 
-async def takes(_message: Message) -> None:
-    """A client that takes every write at once."""
+class Failing(WrittenClient):
+    """Has a connection that fails."""
 
-
-async def never_takes(_message: Message) -> None:
-    await asyncio.Event().wait()
+    async def send(self, _message: MutableMapping[str, Any]) -> None:
+        raise ConnectionResetError
 
 
 async def test_a_write_that_is_not_taken_is_cut() -> None:
-    client = AsgiClient(stays, never_takes, write_seconds_max=10)
+    client = AsgiClient(Stuck().channel, write_seconds_max=10)
     now_s = asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(client.serve(client.body(b"x", more=True)))
@@ -36,7 +39,7 @@ async def test_a_write_that_is_not_taken_is_cut() -> None:
 
 
 async def test_time_between_writes_is_not_the_clients_fault() -> None:
-    client = AsgiClient(stays, takes, write_seconds_max=10)
+    client = AsgiClient(WrittenClient().channel, write_seconds_max=10)
 
     async def respond() -> None:
         await client.body(b"x", more=True)
@@ -47,30 +50,35 @@ async def test_time_between_writes_is_not_the_clients_fault() -> None:
 
 
 async def test_a_client_that_leaves_ends_its_response() -> None:
-    async def leaves() -> Message:
-        return {"type": "http.disconnect"}
+    stuck = Stuck()
+    client = AsgiClient(stuck.channel, write_seconds_max=10)
+    asyncio.get_running_loop().call_soon(stuck.leave)
+    await client.serve(client.body(b"x", more=True))
+    assert client.cut_reason == "disconnected"
+    assert stuck.on_gone is None
 
-    client = AsgiClient(leaves, never_takes, write_seconds_max=10)
+
+async def test_a_client_that_has_left_gets_no_response() -> None:
+    stuck = Stuck()
+    stuck.leave()
+    client = AsgiClient(stuck.channel, write_seconds_max=10)
     await client.serve(client.body(b"x", more=True))
     assert client.cut_reason == "disconnected"
 
 
 async def test_an_inner_timeout_does_not_pass_for_a_cut() -> None:
-    client = AsgiClient(stays, takes, write_seconds_max=10)
+    client = AsgiClient(WrittenClient().channel, write_seconds_max=10)
 
     async def respond() -> None:
         raise TimeoutError
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(TimeoutError):
         await client.serve(respond())
 
 
 async def test_a_failed_write_leaves_nothing_to_cut() -> None:
-    async def fails(_message: Message) -> None:
-        raise OSError
-
-    client = AsgiClient(stays, fails, write_seconds_max=10)
-    with pytest.raises(ExceptionGroup):
+    client = AsgiClient(Failing().channel, write_seconds_max=10)
+    with pytest.raises(ConnectionResetError):
         await client.serve(client.body(b"x", more=True))
     client.cut_if_slow(asyncio.get_running_loop().time() + 1000)
     assert client.cut_reason is None
