@@ -24,7 +24,9 @@ class Sampling(Event):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     seed: int | None = None
     stop: tuple[str, ...] = Field(default=(), max_length=4)
-    logit_bias: Mapping[str, float] = Field(default={}, exclude_if=unset, description="Per token id, -100 to 100.")
+    logit_bias: Mapping[str, float] = Field(
+        default_factory=dict, exclude_if=unset, description="Per token id, -100 to 100."
+    )
 
 
 class FunctionTool(Event):

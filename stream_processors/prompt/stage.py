@@ -9,7 +9,7 @@ from schemas.bills import LOCAL_REGION
 from schemas.errors import Refusal, Retryable, model_not_found
 from schemas.events import FinishReason, TurnAdmitted, TurnPrompted
 from schemas.models import ModelCard, by_id
-from schemas.plans import Plan, plan_of
+from schemas.plans import Plan
 from schemas.ports import Emit, History, Metrics, Outcome, Received, StoredMessage
 from schemas.topics import TURNS_PROMPTED
 from stream_processors.outcomes import count_refusals, decide_each, pass_on, refuse, unused
@@ -45,7 +45,9 @@ class BuildPrompts:
         self._settings = settings
         self._region = region
         self._cards = by_id(catalogue)
-        self._plans = plans
+        self._within_plans = {
+            (card.id, name): core.within_plan(card, plan) for card in catalogue for name, plan in plans.items()
+        }
         self._policy = core.policy_section(settings)
         self._contexts = contexts
         self._history = history
@@ -130,7 +132,8 @@ class BuildPrompts:
             return branch
         return core.build(
             event,
-            core.within_plan(card, plan_of(self._plans, event.account.plan)),
+            # A plan that is not listed has no bounds of its own.
+            self._within_plans.get((model, event.account.plan), card),
             branch,
             policy=self._policy,
             completion_tokens_min=self._settings.completion_tokens_min,
