@@ -111,7 +111,7 @@ class BackendSet:
             pile.on_more()
 
         filled = Pile(on_more)
-        pile.fed_by(filled.take)
+        pile.fed_by(filled)
         return filled
 
     async def _next(

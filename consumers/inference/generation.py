@@ -83,10 +83,15 @@ class Generation:
         for step in self._pile.take():
             self._add(step)
 
+    def pause(self) -> None:
+        """Nothing will be ``read`` until more was ``sent``: what comes meanwhile is then read in one."""
+        self._pile.pause()
+
     def sent(self, answer: Answer) -> None:
         """The log now has ``answer``: make room for as much again."""
         self._sent_chars = answer.chars
         self._room.set()
+        self._pile.resume()
 
     async def close(self) -> None:
         """Stop reading and cancel the request on the server; returns when that is done."""

@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._until_close = False
         self._head_bytes = 0
         self._unread_bytes = 0
+        self._held = False
         self._heard_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -54,8 +55,8 @@ class Connection(asyncio.Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether so much is unread that the server has to wait."""
-        return self._unread_bytes > UNREAD_BYTES_MAX
+        """Whether the server has to wait: so much is unread, or nobody looks."""
+        return self._held or self._unread_bytes > UNREAD_BYTES_MAX
 
     @property
     def broken(self) -> bool:
@@ -95,12 +96,22 @@ class Connection(asyncio.Protocol):
         """The body that has come and was not taken."""
         taken = self.pieces.popleft() if len(self.pieces) == 1 else b"".join(self.pieces)
         self.pieces.clear()
-        if self.paused:
-            self._transport.resume_reading()
-            # While nobody read, the server had to be silent.
-            self._heard_s = self._loop.time()
+        if self._unread_bytes > UNREAD_BYTES_MAX:
+            self._unread_bytes = 0
+            self._read_on()
         self._unread_bytes = 0
         return taken
+
+    def hold(self) -> None:
+        """Read nothing until ``release``."""
+        self._held = True
+        self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Read on, unless too much is unread."""
+        if self._held:
+            self._held = False
+            self._read_on()
 
     def drain(self, on_complete: Callable[[], None]) -> None:
         """Leave out what is still to come and call ``on_complete`` at its end; close if that takes too long."""
@@ -137,6 +148,7 @@ class Connection(asyncio.Protocol):
         self._heard_s = self._loop.time()
         if not self._headed:
             self._head_bytes += len(data)
+        untold = not self.pieces
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -145,6 +157,8 @@ class Connection(asyncio.Protocol):
             self._fail("the head is too large")
         if self.on_more is None or self.complete or self.broken:
             self.wake()
+        elif untold and self.pieces:
+            self.on_more()
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -167,8 +181,6 @@ class Connection(asyncio.Protocol):
             return
         self.pieces.append(body)
         self._unread_bytes += len(body)
-        if self.on_more is not None and len(self.pieces) == 1:
-            self.on_more()
         if self.paused:
             self._transport.pause_reading()
 
@@ -181,6 +193,12 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         if self._on_complete is not None:
             self._on_complete()
+
+    def _read_on(self) -> None:
+        if not self.paused:
+            self._transport.resume_reading()
+            # While nobody read, the server had to be silent.
+            self._heard_s = self._loop.time()
 
     # --- time ------------------------------------------------------------------------------------------------
 

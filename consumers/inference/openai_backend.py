@@ -6,7 +6,6 @@ vLLM's: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -52,12 +51,12 @@ class OpenAiBackend:
         try:
             async with self._client.request("POST", "/chat/completions", body) as response:
                 _check_status(response.status)
-                take = partial(_take, response, reading)
+                feed = _Feed(response, reading)
                 if pile is not None:
-                    pile.fed_by(take)
+                    pile.fed_by(feed)
                     response.let_pile_up(pile.on_more)
                 while not reading.over and await response.more():
-                    for step in take():
+                    for step in feed.take():
                         yield step
                 # Usage comes in a chunk after the reasons. Some servers close without [DONE]: then that is the end.
                 ends = reading.end()
@@ -80,12 +79,20 @@ class OpenAiBackend:
         await self._client.close()
 
 
-def _take(response: HttpResponse, reading: ChunkReading) -> list[Generated]:
-    """All that has come and nobody took."""
-    reading.feed(response.take())
-    if reading.over:
-        response.stop()
-    return reading.take()
+class _Feed:
+    """A response as steps of its answer."""
+
+    def __init__(self, response: HttpResponse, reading: ChunkReading) -> None:
+        self._response = response
+        self._reading = reading
+        self.pause = response.pause
+        self.resume = response.resume
+
+    def take(self) -> list[Generated]:
+        self._reading.feed(self._response.take())
+        if self._reading.over:
+            self._response.stop()
+        return self._reading.take()
 
 
 def _check_status(status: int) -> None:

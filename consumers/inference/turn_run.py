@@ -159,6 +159,7 @@ class TurnRun:
             reasons = core.finish_reasons(generation.reasons, generation.choices, self._turn.generation.n)
             await self._finish(generation, reasons, deltas)
         else:
+            generation.pause()
             await self._append(deltas)
             await self._clock.rest(core.beat_ms(self._ports.in_flight(), self._settings))
         generation.sent(self._log.answer)

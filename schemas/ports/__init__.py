@@ -16,7 +16,7 @@ from schemas.ports.edge import (
     RestForm,
     TurnLookup,
 )
-from schemas.ports.inference import Generated, InferenceBackend, InputPolicy, OutputPolicy, Pile, Verdict
+from schemas.ports.inference import Feed, Generated, InferenceBackend, InputPolicy, OutputPolicy, Pile, Verdict
 from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
 from schemas.ports.stores import (
@@ -56,6 +56,7 @@ __all__ = [
     "ConversationDirectory",
     "Cql",
     "Emit",
+    "Feed",
     "Generated",
     "Grant",
     "GroupConsumer",

@@ -26,23 +26,49 @@ class Generated(NamedTuple):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Feed(Protocol):
+    """What has come of an answer, and the hand on what is still to come."""
+
+    def take(self) -> Sequence[Generated]:
+        """All that came since the last time, in one step for each choice."""
+        ...
+
+    def pause(self) -> None:
+        """Nothing will be taken until ``resume``: what comes meanwhile may wait at the server."""
+        ...
+
+    def resume(self) -> None:
+        """Let it come."""
+        ...
+
+
 class Pile:
-    """Where a backend that need not be read all the time keeps what has come of an answer.
+    """Where a backend that need not be read all the time keeps what has come of an answer: a ``Feed``.
 
     Whoever reads the answer makes it with what to call when there is something to take, which may be in vain.
     """
 
     def __init__(self, on_more: Callable[[], None]) -> None:
         self.on_more: Final = on_more
-        self._take: Callable[[], Sequence[Generated]] = tuple
+        self._feed: Feed | None = None
 
-    def fed_by(self, take: Callable[[], Sequence[Generated]]) -> None:
-        """The backend says how to take what came."""
-        self._take = take
+    def fed_by(self, feed: Feed) -> None:
+        """The backend says what takes and holds for this."""
+        self._feed = feed
 
     def take(self) -> Sequence[Generated]:
-        """All that came since the last time, in one step for each choice."""
-        return self._take()
+        """See ``Feed.take``."""
+        return self._feed.take() if self._feed else ()
+
+    def pause(self) -> None:
+        """See ``Feed.pause``."""
+        if self._feed:
+            self._feed.pause()
+
+    def resume(self) -> None:
+        """See ``Feed.resume``."""
+        if self._feed:
+            self._feed.resume()
 
 
 class InferenceBackend(Protocol):

@@ -87,6 +87,24 @@ async def test_what_came_piles_up_until_it_is_taken() -> None:
                 await anext(steps)
 
 
+async def test_nothing_comes_while_it_is_paused_and_all_of_it_afterwards() -> None:
+    async with asked(word("a"), word(" b") + word(" c")) as (upstream, backend):
+        more = asyncio.Event()
+        pile = Pile(more.set)
+        async with aclosing(backend.generate(make_request(), "", pile)) as steps:
+            end = asyncio.ensure_future(anext(steps))
+            await more.wait()
+            assert [step.text for step in pile.take()] == ["a"]
+            pile.pause()
+            upstream.go_on.set()
+            await upstream.said.wait()
+            # After an answer on another connection this one's would have come too.
+            assert await backend.ready()
+            assert pile.take() == []
+            pile.resume()
+            assert (await end).text == " b c"
+
+
 async def test_the_end_is_told_at_once_with_all_that_piled_up() -> None:
     async with asked(word("a"), word(" b") + REASON + END) as (upstream, backend):
         upstream.go_on.set()

@@ -201,24 +201,21 @@ class Member:
         whole = "".join(WORDS)
         spoken = len(prefix.split())
         assert whole.startswith(prefix)
-        piled: list[Generated] = []
-        if pile is not None and self.world.chance.random() < PILING:
-            pile.fed_by(lambda: [piled.pop(0) for _ in range(len(piled))])
-        else:
-            pile = None
+        feed = Piling(pile) if pile is not None and self.world.chance.random() < PILING else None
         for word in WORDS[spoken:][: request.prompt.max_tokens]:
             await asyncio.sleep(self.world.chance.expovariate(1 / 0.4))
             await self.awake.wait()
             if self.world.chance.random() < self.world.rates.backend:
                 raise Retryable("simulated")
             step = Generated(text=word, tokens=1)
-            if pile is None:
+            if feed is None:
                 yield step
             else:
-                piled.append(step)
-                pile.on_more()
-        while piled:
-            yield piled.pop(0)
+                feed.put(step)
+        if feed is not None:
+            feed.resume()
+            for step in feed.take():
+                yield step
         yield Generated(text="", tokens=0, finish_reason="stop")
 
     async def ready(self) -> bool:
@@ -262,3 +259,32 @@ def problems_of(memory: MemoryLog, tokens_topic: str) -> list[str]:
     if {(bill.usage.completion_tokens, bill.attempt) for bill in bills} != {(len(WORDS), ended_attempt)}:
         problems.append(f"bills {[(bill.usage.completion_tokens, bill.attempt) for bill in bills]}")
     return problems
+
+
+class Piling:
+    """Feeds ``pile``; while it is paused nothing comes."""
+
+    def __init__(self, pile: Pile) -> None:
+        self._pile = pile
+        self._steps: list[Generated] = []
+        self._paused = False
+        pile.fed_by(self)
+
+    def put(self, step: Generated) -> None:
+        self._steps.append(step)
+        if not self._paused:
+            self._pile.on_more()
+
+    def take(self) -> Sequence[Generated]:
+        taken: list[Generated] = []
+        if not self._paused:
+            taken, self._steps = self._steps, taken
+        return taken
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused and self._steps:
+            self._pile.on_more()
+        self._paused = False
