@@ -159,6 +159,8 @@ class Connection(asyncio.Protocol):
             self.wake()
         elif untold and self.pieces:
             self.on_more()
+        if self._unread_bytes > UNREAD_BYTES_MAX:
+            self._transport.pause_reading()
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -181,8 +183,6 @@ class Connection(asyncio.Protocol):
             return
         self.pieces.append(body)
         self._unread_bytes += len(body)
-        if self.paused:
-            self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         """The body is complete."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from consumers.inference.failures import NotServed
+from consumers.inference.like_chunks import LikeChunks
 from consumers.inference.sse_lines import SseDecoder
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
@@ -31,6 +32,8 @@ class ChunkReading:
         self.over = False
         self._decoder = SseDecoder(event_bytes_max)
         self._choices = tuple(_Choice(index) for index in range(choices))
+        # Of an answer with one choice.
+        self._like = LikeChunks()
         self._usage: Mapping[str, Any] = {}
         self._failure: Retryable | Malformed | None = None
 
@@ -38,9 +41,15 @@ class ChunkReading:
         """What came. Text counts as one token unless its chunk says more."""
         try:
             for data in self._decoder.feed(raw):
-                self.over = self.over or data == DONE
-                if not self.over:
-                    self._read(_object(data))
+                if self.over:
+                    return
+                text = self._like.text_of(data)
+                if text is not None:
+                    self._choices[0].say(text)
+                elif data == DONE:
+                    self.over = True
+                else:
+                    self._read(data)
         except (Retryable, Malformed) as error:
             self._failure, self.over = error, True
 
@@ -71,16 +80,20 @@ class ChunkReading:
         )
         return [*(Generated(text="", tokens=0, finish_reason=one.reason, choice=one.index) for one in firsts), totals]
 
-    def _read(self, chunk: Mapping[str, Any]) -> None:
+    def _read(self, data: str) -> None:
+        chunk = _object(data)
         if chunk.get("error"):
             raise _error(chunk["error"])
         usage, choices = chunk.get("usage"), chunk.get("choices")
         if isinstance(usage, dict):
             self._usage = usage
+        texts = []
         for said in choices if isinstance(choices, list) else ():
             index = _count(said.get("index", 0)) if isinstance(said, dict) else None
             if index is not None and index < len(self._choices):
-                self._choices[index].hear(said)
+                texts.append(self._choices[index].hear(said))
+        if len(self._choices) == len(texts) == 1 and texts[0]:
+            self._like.learn(data, texts[0])
 
 
 class _Choice:
@@ -97,23 +110,31 @@ class _Choice:
         self._calls: list[ToolCallDelta] = []
         self._logprobs: list[TokenLogprob] = []
 
-    def hear(self, said: Mapping[str, Any]) -> None:
-        """What one chunk says of it."""
+    def say(self, text: str) -> None:
+        """One token of text and nothing else."""
+        self._texts.append(text)
+        self.tokens += 1
+
+    def hear(self, said: Mapping[str, Any]) -> str | None:
+        """What one chunk says of it. Returns its text if that is all that counts."""
         reason, delta, scored = said.get("finish_reason"), said.get("delta"), said.get("logprobs")
         if isinstance(reason, str):
             self.reason = reason
         if not isinstance(delta, dict):
-            return
-        text, called = delta.get("content"), delta.get("tool_calls")
+            return None
+        text, called = _text(delta.get("content")), delta.get("tool_calls")
         calls = list(_calls(called)) if called else ()
         logprobs = list(_logprobs(scored)) if scored else ()
-        if text and isinstance(text, str):
+        if not calls and not logprobs:
+            if text:
+                self.say(text)
+            return text
+        if text:
             self._texts.append(text)
-        elif not calls and not logprobs:
-            return
         self.tokens += len(logprobs) or 1
         self._calls += calls
         self._logprobs += logprobs
+        return None
 
     def take(self) -> Generated:
         """All that was not told yet."""

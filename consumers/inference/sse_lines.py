@@ -25,8 +25,12 @@ class SseDecoder:
         whole, _, self._rest = (self._rest + chunk).rpartition(b"\n\n")
         if len(whole) > self._event_bytes_max or len(self._rest) > self._event_bytes_max:
             self._check_sizes(whole)
-        events = whole.decode(errors="replace").split("\n\n")
-        return [data for event in events if (data := _data(event)) is not None]
+        text = whole.decode(errors="replace")
+        alone = text.removeprefix("data: ").split("\n\ndata: ")
+        if text.startswith("data: ") and text.count("\n") == 2 * (len(alone) - 1):
+            # Nearly always: every event is one line of data.
+            return alone
+        return [data for event in text.split("\n\n") if (data := _data(event)) is not None]
 
     def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr:
@@ -41,9 +45,6 @@ class SseDecoder:
 
 
 def _data(event: str) -> str | None:
-    if event.startswith("data: ") and "\n" not in event:
-        # Nearly every event.
-        return event[6:]
     fields = (line.partition(":") for line in event.split("\n"))
     lines = [value.removeprefix(" ") for field, _, value in fields if field == "data"]
     return "\n".join(lines) if lines else None
