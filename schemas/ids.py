@@ -15,6 +15,8 @@ RESPONSE_PREFIX: Final = "resp_"
 CONVERSATION_PREFIX: Final = "conv_"
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
+_PAIR_SHIFTS: Final = range(5 * (TURN_ID_CHARS - 2), -1, -10)
 # Crockford's digits to those of int(text, 32), which is much faster than a loop; what is no digit becomes "!".
 _NO_DIGIT: Final = "!"
 _TO_DIGITS: Final = dict.fromkeys(range(128), _NO_DIGIT) | str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
@@ -125,7 +127,7 @@ def _check_range(name: str, value: int, bits: int) -> None:
 
 
 def _encode(value: int) -> str:
-    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(5 * (TURN_ID_CHARS - 1), -1, -5))
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in _PAIR_SHIFTS])
 
 
 def _decode(text: str) -> int:

@@ -28,13 +28,14 @@ from producers.http.validation import parse_body
 from producers.ingest.turn_request import TurnRequest
 from schemas.content import Content
 from schemas.errors import invalid_request
-from schemas.generation import CHOICES_MAX, TOP_LOGPROBS_MAX, Generation, ReasoningEffort, Sampling, Verbosity
+from schemas.generation import CHOICES_MAX, PLAIN, TOP_LOGPROBS_MAX, Generation, ReasoningEffort, Sampling, Verbosity
 
 STOPS_MAX: Final = 4
 STOP_CHARS_MAX: Final = 256
 END_USER_CHARS_MAX: Final = 256
 SEED_BITS: Final = 63
 BIASES_MAX: Final = 1024
+_UNSAMPLED: Final = Sampling()
 # What a stored completion shows of its request.
 SHOWN: Final = (
     "frequency_penalty",
@@ -171,6 +172,8 @@ def _check_options(request: ChatRequest) -> None:
 
 
 def _sampling(request: ChatRequest) -> Sampling:
+    if request.model_fields_set.isdisjoint(Sampling.model_fields):
+        return _UNSAMPLED
     return Sampling(
         temperature=request.temperature,
         top_p=request.top_p,
@@ -183,6 +186,8 @@ def _sampling(request: ChatRequest) -> Sampling:
 
 
 def _generation(request: ChatRequest) -> Generation:
+    if request.model_fields_set.isdisjoint(Generation.model_fields):
+        return PLAIN
     tools = tuple(
         function_tool(tool.function, f"tools[{index}].function") for index, tool in enumerate(request.tools or ())
     )
