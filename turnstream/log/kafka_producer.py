@@ -12,7 +12,8 @@ from schemas.ports import Outgoing
 from turnstream.clocks import now_ms
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import startup_failures
-from turnstream.log.producer_session import Place, ProducerSession
+from turnstream.log.lanes import Place
+from turnstream.log.producer_session import ProducerSession
 from turnstream.log.record_size import check_size
 from turnstream.log.settings import KafkaSettings
 
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 class KafkaProducer:
     """Appends with acks=all and idempotence; safe for any number of concurrent appends.
 
-    After a failed batch, and well before sequence numbers wrap, the aiokafka producer underneath is replaced, so
+    After a failed batch, and well before sequence numbers wrap, the session underneath is replaced, so
     one failure is one ``OutcomeUnknown`` for the appends that were on their way and nothing afterwards.
     Use as ``async with KafkaProducer(settings) as producer``.
     """
@@ -39,7 +40,7 @@ class KafkaProducer:
         with startup_failures("start the producer"):
             await self._session.start()
         await self._background.open()
-        self._running = self._background.start(self._session.run())
+        self._running = self._background.start(self._session.watch())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -95,7 +96,7 @@ class KafkaProducer:
             return
         old, old_running = self._session, self._running
         self._session = fresh
-        self._running = self._background.start(fresh.run())
+        self._running = self._background.start(fresh.watch())
         log.info("producer_replaced", failed=old.failed, exhausted=old.exhausted)
         self._background.start_bounded(_retire(old, old_running))
 

@@ -1,0 +1,113 @@
+"""Records on their way to the log: batches, and the partitions that they wait for."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from schemas.ports import Outgoing, TopicPartition
+from turnstream.log.wire.cluster import ProducerId
+
+_MAGIC: Final = 2
+_CODECS: Final[Mapping[str | None, int]] = {None: 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+_NO_TRANSACTION: Final = 0
+
+
+class Batch:
+    """Records of one partition that leave together."""
+
+    def __init__(self, builder: Any, opened_s: float) -> None:
+        self._builder = builder
+        self.opened_s: Final = opened_s
+        self.records = 0
+        self.sealed = b""
+        self.finished = False
+        self._base_offset: int | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def put(self, record: Outgoing, timestamp_ms: int) -> bool:
+        """Whether ``record`` still had room; the first one always has."""
+        headers = list(record.headers)
+        if self._builder.append(self.records, timestamp_ms, record.key, record.value, headers) is None:
+            return False
+        self.records += 1
+        return True
+
+    def seal(self, producer: ProducerId, sequence: int) -> None:
+        """Make the bytes that are sent, and sent again: by their sequence the broker knows them."""
+        self._builder.set_producer_state(*producer, sequence)
+        self.sealed = bytes(self._builder.build())
+        self._builder = None
+
+    async def landed(self) -> int | None:
+        """The offset of its first record, once it is on the log; None when nobody knows whether it is."""
+        if not self.finished:
+            # One each: whoever waits may be cancelled, and the batch carries the records of others too.
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        return self._base_offset
+
+    def finish(self, base_offset: int | None) -> None:
+        """Tell all who wait."""
+        self.finished, self._base_offset = True, base_offset
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Place(NamedTuple):
+    """Where a record went: its offset is the batch's base offset plus ``nth``."""
+
+    batch: Batch
+    nth: int
+
+
+class Lane:
+    """One partition: batches that wait, and the one that is on its way. Its sequence numbers follow that order."""
+
+    def __init__(self, partition: TopicPartition, compression: str | None, batch_bytes_max: int) -> None:
+        self.partition: Final = partition
+        self.waiting: deque[Batch] = deque()
+        self.sending: Batch | None = None
+        self.records_total = 0
+        self._sequence = 0
+        self._codec = _CODECS[compression]
+        self._batch_bytes_max = batch_bytes_max
+
+    @property
+    def oldest_s(self) -> float:
+        """When the oldest of its batches was opened, on the loop's clock; infinite without one."""
+        oldest = self.sending or (self.waiting[0] if self.waiting else None)
+        return math.inf if oldest is None else oldest.opened_s
+
+    def add(self, record: Outgoing, timestamp_ms: int, now_s: float) -> Place:
+        """Queue ``record`` behind what waits already."""
+        self.records_total += 1
+        if not self.waiting or not self.waiting[-1].put(record, timestamp_ms):
+            self.waiting.append(Batch(self._builder(), now_s))
+            self.waiting[-1].put(record, timestamp_ms)
+        batch = self.waiting[-1]
+        return Place(batch, batch.records - 1)
+
+    def depart(self, producer: ProducerId) -> Batch:
+        """The batch that is on its way, or the next one that waits, from now on on its way."""
+        if self.sending is None:
+            self.sending = self.waiting.popleft()
+            self.sending.seal(producer, self._sequence)
+            self._sequence += self.sending.records
+        return self.sending
+
+    def _builder(self) -> Any:
+        return DefaultRecordBatchBuilder(
+            magic=_MAGIC,
+            compression_type=self._codec,
+            is_transactional=_NO_TRANSACTION,
+            producer_id=-1,
+            producer_epoch=-1,
+            base_sequence=-1,
+            batch_size=self._batch_bytes_max,
+        )
