@@ -4,45 +4,39 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum, auto
 from typing import Any, Final, Self
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition as AiokafkaPartition
 
 from schemas.errors import Fatal
 from schemas.ports import Record, TopicPartition
+from turnstream.log.haste import Haste, limits_of
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
-from turnstream.log.kafka_records import to_records
+from turnstream.log.kafka_records import records_of
+from turnstream.log.kafka_wire import EARLIEST, KafkaWire
 from turnstream.log.settings import KafkaSettings
+from turnstream.log.wire.follower import Follower
 
 log = structlog.get_logger()
 
 # aiokafka's own wait ends first unless a rebalance holds it up.
 _REBALANCE_GRACE_S: Final = 0.05
 _JOIN_MARGIN_MS: Final = 5_000
+# Between two looks at what aiokafka has to say; far less than any limit on them.
+_TEND_S: Final = 0.5
 # JoinGroupRequest.UNKNOWN_MEMBER_ID: whom the group does not know (any more).
 _NO_MEMBER: Final = ""
-
-
-class Haste(Enum):
-    """When the broker gives out a record that has come: many together cost less.
-
-    ``SOON`` is at once after a pause, and within ``gathered_fetch_wait_ms_max`` while records come; ``LAZY`` is within
-    ``fetch_wait_ms_max``, for records that nobody waits for.
-    """
-
-    AT_ONCE = auto()
-    SOON = auto()
-    LAZY = auto()
 
 
 class KafkaGroupConsumer:
     """A member of ``group`` on ``topics``: manual commits, ``earliest``, sticky assignment.
 
+    aiokafka keeps the membership, the commits and the places where a partition begins; the records come through a
+    ``Follower``, so aiokafka's own fetching is paused for good.
     The rebalance protocol is eager, but a partition that this member gets back is not treated as revoked: reading
     goes on where ``poll`` left off, a pause stays, and ``on_revoked`` tells only what is really gone, as soon as
     the new assignment is known. Otherwise every member that comes or goes would abort all work in flight.
@@ -59,15 +53,18 @@ class KafkaGroupConsumer:
         self._settings = settings
         self._group = group
         self._topics = tuple(topics)
-        self._haste = haste
         self._held: frozenset[TopicPartition] = frozenset()
-        self._positions: dict[TopicPartition, int] = {}
+        self._rebalancing = False
+        self._tend_after_s = 0.0
         self._read_ms: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._callbacks: list[Callable[[frozenset[TopicPartition]], None]] = []
         self._member_id = _NO_MEMBER
         self._expelled_s: deque[float] = deque(maxlen=settings.expulsions_max)
         self._kafka = self._client()
+        self._wire = KafkaWire(settings)
+        self._follower = Follower(self._wire.cluster, lambda: limits_of(haste, settings, coming=self._coming))
+        self._coming = False
 
     def _client(self) -> Any:
         settings = self._settings
@@ -86,10 +83,6 @@ class KafkaGroupConsumer:
             session_timeout_ms=settings.session_ms_max,
             heartbeat_interval_ms=settings.heartbeat_ms,
             max_poll_interval_ms=settings.poll_interval_ms_max,
-            fetch_min_bytes=settings.lazy_fetch_bytes_min if self._haste is Haste.LAZY else 1,
-            fetch_max_wait_ms=settings.fetch_wait_ms_max,
-            fetch_max_bytes=settings.fetch_bytes_max,
-            max_partition_fetch_bytes=settings.fetch_partition_bytes_max,
         )
 
     async def __aenter__(self) -> Self:
@@ -98,6 +91,7 @@ class KafkaGroupConsumer:
         try:
             with startup_failures(f"join group {self._group}"):
                 async with asyncio.timeout(self._settings.start_seconds_max):
+                    await self._wire.connect()
                     self._kafka.subscribe(self._topics, listener=_Listener(self._revoked, self._assigned))
                     await self._kafka.start()
             joined = True
@@ -118,30 +112,51 @@ class KafkaGroupConsumer:
         """
         self._check_rivals()
         with kafka_failures(f"poll as {self._group}"):
-            try:
-                async with asyncio.timeout(wait_s + _REBALANCE_GRACE_S):
-                    fetched = await self._kafka.getmany(timeout_ms=wait_s * 1000, max_records=records_max)
-            except TimeoutError:
-                # A rebalance is going on: aiokafka would wait for its end, however long.
-                return ()
-            except KafkaError as error:
-                if type(error) is KafkaError:
-                    # What aiokafka does not know, such as FENCED_INSTANCE_ID, or an end of its coordination.
-                    raise Fatal(f"poll as {self._group}: the membership is broken") from error
-                raise
-        if self._haste is Haste.SOON:
-            self._gather(coming=bool(fetched))
-        for theirs, found in fetched.items():
-            ours = _ours(theirs)
-            self._positions[ours] = found[-1].offset + 1
-            self._read_ms[ours] = found[-1].timestamp
-        return to_records(fetched.values())
+            if self._wants_tending() and not await self._tended(wait_s):
+                # Whoever polls in a loop has to let the rebalance go on.
+                await asyncio.sleep(_REBALANCE_GRACE_S)
+                return []
+            found = await self._follower.next_entries(records_max, wait_s)
+            expired = self._follower.expired()
+            if expired:
+                # Retention overtook this member: read on with the oldest that is left.
+                self._follower.follow(await self._wire.list_offsets(dict.fromkeys(expired, EARLIEST)))
+        self._coming = bool(found)
+        records: list[Record] = []
+        for partition, entries in found.items():
+            records += records_of(partition, entries)
+            self._read_ms[partition] = records[-1].timestamp_ms
+        return records
 
-    def _gather(self, *, coming: bool) -> None:
-        # aiokafka reads these for each fetch, but has no setter.
-        settings, fetcher = self._settings, self._kafka._fetcher  # noqa: SLF001
-        fetcher._fetch_min_bytes = settings.lazy_fetch_bytes_min if coming else 1  # noqa: SLF001
-        fetcher._fetch_max_wait_ms = settings.gathered_fetch_wait_ms_max if coming else settings.fetch_wait_ms_max  # noqa: SLF001
+    def _wants_tending(self) -> bool:
+        unplaced = len(self._held) > len(self._follower.partitions)
+        return self._rebalancing or unplaced or time.monotonic() >= self._tend_after_s
+
+    async def _tended(self, wait_s: float) -> bool:
+        """Hear of what ended the membership, and go on where new partitions begin; False while a rebalance goes on."""
+        try:
+            async with asyncio.timeout(wait_s + _REBALANCE_GRACE_S):
+                # Also tells aiokafka that this member is alive.
+                await self._kafka.getmany(timeout_ms=0)
+                for partition in self._held.difference(self._follower.partitions):
+                    await self._place(partition)
+        except (TimeoutError, IllegalStateError):
+            # A rebalance is going on: aiokafka would wait for its end, however long, or has taken a partition away.
+            return False
+        except KafkaError as error:
+            if type(error) is KafkaError:
+                # What aiokafka does not know, such as FENCED_INSTANCE_ID, or an end of its coordination.
+                raise Fatal(f"poll as {self._group}: the membership is broken") from error
+            raise
+        self._tend_after_s = time.monotonic() + _TEND_S
+        return not self._rebalancing
+
+    async def _place(self, partition: TopicPartition) -> None:
+        position = await self._kafka.position(_theirs(partition))
+        if partition in self._held:
+            self._follower.follow({partition: position})
+            if partition in self._paused:
+                self._follower.pause((partition,))
 
     async def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit the next offset to read per partition. Raises Retryable after a rebalance or a deadline."""
@@ -152,12 +167,12 @@ class KafkaGroupConsumer:
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Deliver no more of these until resumed; heartbeats go on."""
         self._paused.update(partitions)
-        self._kafka.pause(*self._assigned_among(partitions))
+        self._follower.pause(self._followed_among(partitions))
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Deliver these again."""
         self._paused.difference_update(partitions)
-        self._kafka.resume(*self._assigned_among(partitions))
+        self._follower.resume(self._followed_among(partitions))
 
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions of this member; during a rebalance those that it held before."""
@@ -173,33 +188,31 @@ class KafkaGroupConsumer:
         return max(0.0, unix_s - min(behind)) if behind else 0.0
 
     def _left(self, partition: TopicPartition) -> int:
-        position, theirs = self._positions.get(partition), _theirs(partition)
-        # Before the first record nothing is known; during a rebalance aiokafka knows no end.
-        if position is None or theirs not in self._kafka.assignment():
-            return 0
-        end = self._kafka.highwater(theirs)
-        return 0 if end is None else max(0, int(end) - position)
+        end = self._follower.high_watermark(partition)
+        # Before the first answer nothing is known.
+        return 0 if end is None else max(0, end - self._follower.position(partition))
 
     def on_revoked(self, callback: Callable[[frozenset[TopicPartition]], None]) -> None:
         """Call ``callback`` with the partitions that a rebalance took away."""
         self._callbacks.append(callback)
 
-    def _assigned_among(self, partitions: Sequence[TopicPartition]) -> list[Any]:
-        assigned = self._kafka.assignment()
-        return [ours for ours in map(_theirs, partitions) if ours in assigned]
+    def _followed_among(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+        followed = self._follower.partitions
+        return [partition for partition in partitions if partition in followed]
 
     def _revoked(self) -> None:
         # The eager protocol revokes all at every rebalance, and most of it comes back.
+        self._rebalancing = True
         if self._joined_as() == _NO_MEMBER:
             self._expelled()
 
     def _assigned(self, now_held: frozenset[TopicPartition]) -> None:
+        self._kafka.pause(*map(_theirs, now_held))
+        self._rebalancing = False
         if self._joined_as() != self._member_id:
             self._expelled()
             self._member_id = self._joined_as()
         lost = self._held - now_held
-        for partition in self._held & now_held:
-            self._keep(partition)
         self._held = now_held
         log.info("partitions_assigned", group=self._group, held=len(now_held), lost=len(lost))
         self._lose(lost)
@@ -214,8 +227,8 @@ class KafkaGroupConsumer:
         self._lose(lost)
 
     def _lose(self, lost: frozenset[TopicPartition]) -> None:
+        self._follower.unfollow(lost)
         for partition in lost:
-            self._positions.pop(partition, None)
             self._read_ms.pop(partition, None)
             self._paused.discard(partition)
         if lost:
@@ -231,17 +244,11 @@ class KafkaGroupConsumer:
         # aiokafka does not tell otherwise whether a new assignment continues the membership.
         return str(self._kafka._coordinator.member_id)  # noqa: SLF001
 
-    def _keep(self, partition: TopicPartition) -> None:
-        theirs = _theirs(partition)
-        if partition in self._positions:
-            self._kafka.seek(theirs, self._positions[partition])
-        if partition in self._paused:
-            self._kafka.pause(theirs)
-
     async def _close(self) -> None:
         try:
             async with asyncio.timeout(self._settings.close_seconds_max):
                 await self._kafka.stop()
+                await self._wire.close()
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("consumer_close_incomplete", group=self._group, error=type(error).__name__)
 

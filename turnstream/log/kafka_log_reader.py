@@ -13,10 +13,11 @@ from schemas.ports import Record, TopicPartition
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_records import records_of
-from turnstream.log.kafka_wire import EARLIEST, LATEST, Fetched, KafkaWire
+from turnstream.log.kafka_wire import EARLIEST, LATEST, KafkaWire
 from turnstream.log.known_records import KnownRecords
 from turnstream.log.ranges import Entry, PartitionReads, RangeRead, Span
 from turnstream.log.settings import KafkaSettings
+from turnstream.log.wire.batches import Fetched
 
 log = structlog.get_logger()
 
@@ -136,13 +137,7 @@ class KafkaLogReader:
     async def _list_offsets(self, timestamps: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         with kafka_failures("list offsets"):
             async with asyncio.timeout(self._settings.read_seconds_max):
-                while True:
-                    try:
-                        return await self._wire.list_offsets(timestamps)
-                    except KafkaError as error:
-                        if not error.retriable:
-                            raise
-                    await asyncio.sleep(_RETRY_S)
+                return await self._wire.list_offsets(timestamps)
 
     async def _read(self) -> None:
         while True:

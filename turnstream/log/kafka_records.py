@@ -1,19 +1,9 @@
 """aiokafka's records as ours."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from schemas.ports import Record, TopicPartition
-
-
-def to_records(fetched: Iterable[Sequence[Any]]) -> list[Record]:
-    """Our records of aiokafka's consumer records, partition after partition, in their order."""
-    return [
-        record
-        for found in fetched
-        if found
-        for record in records_of(TopicPartition(found[0].topic, found[0].partition), found)
-    ]
 
 
 def records_of(partition: TopicPartition, entries: Iterable[Any]) -> list[Record]:

@@ -1,108 +1,101 @@
 """Single requests to brokers: fetch without waiting, and list offsets.
 
 aiokafka's consumer cannot read a range quickly: it has one fetch in flight per broker, keeps it open while there is
-nothing new, and fetches ahead. Its client can: one request, one answer, no state (the broker sees no fetch session).
+nothing new, and fetches ahead. One request, one answer, no state (the broker sees no fetch session) can.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
+    KafkaConnectionError,
     KafkaError,
     LeaderNotAvailableError,
+    NodeNotReadyError,
     NoError,
     OffsetOutOfRangeError,
     StaleMetadata,
     for_code,
 )
-from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.ports import TopicPartition
-from turnstream.log.ranges import Entry, Span
+from turnstream.log.ranges import Span
 from turnstream.log.settings import KafkaSettings
+from turnstream.log.wire.batches import Fetched, decode_records
+from turnstream.log.wire.cluster import RETRY_S, Cluster
+from turnstream.log.wire.connection import Api
+from turnstream.log.wire.fetch import FetchedBatches, FetchLimits, fetch_request, read_fetch_answer
 
 # Special timestamps of ListOffsets.
 LATEST: Final = -1
 EARLIEST: Final = -2
 _READ_UNCOMMITTED: Final = 0
 _NO_WAIT_MS: Final = 0
-_MIN_BYTES: Final = 1
-# At most so often is the cluster asked who leads what.
-_REFRESH_S: Final = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What one fetch brought of a partition: aiokafka's records, and from where to read on."""
-
-    entries: tuple[Entry, ...]
-    next_offset: int
-    out_of_range: bool = False
+_BYTES_MIN: Final = 1
 
 
 class KafkaWire:
     """Requests to the leaders of partitions. Raises KafkaError; deadlines are the caller's."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._client: Any = AIOKafkaClient(
-            bootstrap_servers=settings.bootstrap_servers,
-            client_id=settings.client_id,
-            request_timeout_ms=int(settings.read_seconds_max * 1000),
+        self.cluster: Final = Cluster(settings, settings.read_seconds_max)
+        self._limits = FetchLimits(
+            _NO_WAIT_MS, _BYTES_MIN, settings.fetch_bytes_max, settings.fetch_partition_bytes_max
         )
-        self._refresh_after = 0.0
 
     async def connect(self) -> None:
         """Learn the cluster's brokers."""
-        await self._client.bootstrap()
+        await self.cluster.connect()
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._client.close()
+        await self.cluster.close()
 
     def by_leader(self, partitions: Iterable[TopicPartition]) -> Mapping[int, list[TopicPartition]]:
         """``partitions`` by the broker that leads them; those whose leader is not known yet are left out."""
         leaders: dict[int, list[TopicPartition]] = defaultdict(list)
         for partition in partitions:
-            leader = self._client.cluster.leader_for_partition(partition)
-            if leader is None or leader < 0:
-                self._client.add_topic(partition.topic)
-                self._refresh()
-            else:
+            leader = self.cluster.leader(partition)
+            if leader is not None:
                 leaders[leader].append(partition)
         return leaders
 
     async def fetch(self, leader: int, wanted: Mapping[TopicPartition, Span]) -> Mapping[TopicPartition, Fetched]:
         """What the log holds now from the start of each span on; a partition whose leader moved is left out."""
-        limit = self._settings.fetch_partition_bytes_max
-        request = FetchRequest(
-            _NO_WAIT_MS,
-            _MIN_BYTES,
-            self._settings.fetch_bytes_max,
-            _READ_UNCOMMITTED,
-            _by_topic({partition: (span.start, limit) for partition, span in wanted.items()}),
-        )
-        response = await self._send(leader, request)
+        connection = self.cluster.connection(leader)
+        if connection is None:
+            raise NodeNotReadyError
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        body = fetch_request({partition: span.start for partition, span in wanted.items()}, self._limits)
+        connection.send(Api.FETCH, body, lambda body: None if answer.done() else answer.set_result(body))
+        answered = await answer
+        if answered is None:
+            self.cluster.refresh()
+            raise KafkaConnectionError
         found: dict[TopicPartition, Fetched] = {}
-        for topic, answers in response.topics:
-            for number, code, _highwater, *rest in answers:
-                partition = TopicPartition(topic, number)
-                fetched = self._fetched(partition, wanted[partition], for_code(code), rest[-1])
-                if fetched is not None:
-                    found[partition] = fetched
+        for result in read_fetch_answer(answered):
+            fetched = self._fetched(wanted[result.partition], result)
+            if fetched is not None:
+                found[result.partition] = fetched
         return found
 
     async def list_offsets(self, timestamps: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """Per partition the first offset at or after the timestamp (Unix ms, LATEST or EARLIEST); -1 if none.
 
-        Raises StaleMetadata while the leader of a partition is unknown.
+        Asks again until the leaders are known and answer. Raises KafkaError when one refuses for good.
         """
+        while True:
+            try:
+                return await self._list_all_offsets(timestamps)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+            await asyncio.sleep(RETRY_S)
+
+    async def _list_all_offsets(self, timestamps: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         leaders = self.by_leader(timestamps)
         if sum(map(len, leaders.values())) < len(timestamps):
             raise StaleMetadata("a leader is unknown")
@@ -117,62 +110,27 @@ class KafkaWire:
     async def _list_offsets(
         self, leader: int, timestamps: Mapping[TopicPartition, int]
     ) -> Mapping[TopicPartition, int]:
-        topics = _by_topic({partition: (timestamp,) for partition, timestamp in timestamps.items()})
-        response = await self._send(leader, OffsetRequest(-1, _READ_UNCOMMITTED, topics))
+        topics: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for (topic, number), timestamp in timestamps.items():
+            topics[topic].append((number, timestamp))
+        response = await self.cluster.send(leader, OffsetRequest(-1, _READ_UNCOMMITTED, list(topics.items())))
         found: dict[TopicPartition, int] = {}
         for topic, answers in response.topics:
             for number, code, _timestamp, offset in answers:
                 error = for_code(code)
                 if error is not NoError:
-                    self._refresh()
+                    self.cluster.refresh()
                     raise error(topic)
                 found[TopicPartition(topic, number)] = offset
         return found
 
-    async def _send(self, leader: int, request: Any) -> Any:
-        try:
-            return await self._client.send(leader, request)
-        except KafkaError:
-            self._refresh()
-            raise
-
-    def _fetched(self, partition: TopicPartition, span: Span, error: Any, data: bytes) -> Fetched | None:
+    def _fetched(self, span: Span, result: FetchedBatches) -> Fetched | None:
+        error: Any = for_code(result.error_code)
         if error is NoError:
-            return decode_records(span, data)
+            return decode_records(span, result.batches)
         if error is OffsetOutOfRangeError:
             return Fetched((), span.start, out_of_range=True)
         if error.invalid_metadata or error is LeaderNotAvailableError:
-            self._refresh()
+            self.cluster.refresh()
             return None
-        raise error(partition.topic)
-
-    def _refresh(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now >= self._refresh_after:
-            self._refresh_after = now + _REFRESH_S
-            self._client.force_metadata_update()
-
-
-def decode_records(span: Span, data: bytes) -> Fetched:
-    """The records of a fetch response from the start of ``span`` on, without control batches.
-
-    Reading ends with the batch that reaches the end of ``span``: the broker sends more than is wanted.
-    ``next_offset`` lies behind the last batch, also where compaction left none of its records.
-    """
-    entries: list[Entry] = []
-    position = span.start
-    batches = MemoryRecords(data)
-    while position < span.stop and batches.has_next():
-        batch = batches.next_batch()
-        if not batch.is_control_batch:
-            # A batch is fetched whole, though its first records may lie before what was asked for.
-            entries += [entry for entry in batch if entry.offset >= span.start]
-        position = max(position, batch.next_offset)
-    return Fetched(tuple(entries), position)
-
-
-def _by_topic(values: Mapping[TopicPartition, tuple[int, ...]]) -> list[tuple[str, list[tuple[int, ...]]]]:
-    topics: dict[str, list[tuple[int, ...]]] = defaultdict(list)
-    for partition, value in values.items():
-        topics[partition.topic].append((partition.partition, *value))
-    return list(topics.items())
+        raise error(result.partition.topic)

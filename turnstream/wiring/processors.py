@@ -36,7 +36,8 @@ from stream_processors.topology import StageRow
 from turnstream.clocks import now_ms
 from turnstream.log.abuse_signals import AbuseSignalListener, signal_partitions
 from turnstream.log.account_changes import CHANGES_FOLLOWED, AccountChangeListener, Hear
-from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
+from turnstream.log.haste import Haste
+from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer

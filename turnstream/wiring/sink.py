@@ -9,7 +9,8 @@ from consumers.loop import run_sink
 from consumers.work import SinkWork
 from schemas.topics import TOKENS
 from turnstream.clocks import now_ms
-from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
+from turnstream.log.haste import Haste
+from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.stores.active_turns import CassandraActiveTurns

@@ -8,7 +8,8 @@ from consumers.usage_rows.stage import STAGE, StoreUsage
 from consumers.work import BatchWork
 from schemas.ports import Producer, WritingCql
 from schemas.topics import USAGE_EVENTS
-from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
+from turnstream.log.haste import Haste
+from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.stores.usage_rows import CassandraUsageRows
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process

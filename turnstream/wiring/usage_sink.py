@@ -9,7 +9,8 @@ from consumers.usage_sink.core import STAGE
 from consumers.usage_sink.stage import WriteUsage, open_lake, run_rolls
 from consumers.work import SinkWork
 from schemas.topics import USAGE_EVENTS
-from turnstream.log.kafka_group_consumer import Haste, KafkaGroupConsumer
+from turnstream.log.haste import Haste
+from turnstream.log.kafka_group_consumer import KafkaGroupConsumer
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.wiring.loop_readiness import require_loop
 from turnstream.wiring.process import Process

@@ -10,67 +10,36 @@ from aiokafka.errors import MessageSizeTooLargeError, NotLeaderForPartitionError
 from aiokafka.record.memory_records import MemoryRecords
 
 from schemas.ports import Outgoing, TopicPartition
+from tests.unit.log.wire_double import ClusterDouble, WireDouble
 from turnstream.log import batch_sender
 from turnstream.log.batch_sender import BatchSender
 from turnstream.log.lanes import Lane
 from turnstream.log.settings import KafkaSettings
-from turnstream.log.wire.cluster import ProducerId
-from turnstream.log.wire.connection import Api, OnAnswer
 from turnstream.log.wire.layout import by_topic
 
 FIRST, SECOND = TopicPartition("a", 0), TopicPartition("a", 1)
 
 
-class Wire:
-    """Stands for the connection to a broker; ``sent`` are the requests that are not answered yet."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[bytes, OnAnswer]] = []
-
-    def send(self, _api: Api, body: bytes, on_answer: OnAnswer) -> None:
-        self.sent.append((body, on_answer))
-
-    def answer(self, results: Mapping[TopicPartition, tuple[int, int]]) -> None:
-        _body, on_answer = self.sent.pop(0)
-        on_answer(
-            by_topic(
-                (partition, struct.pack(">ihqqq", partition.partition, code, offset, -1, 0))
-                for partition, (code, offset) in results.items()
-            )
-        )
-
-    def lose(self) -> None:
-        _body, on_answer = self.sent.pop(0)
-        on_answer(None)
-
-
-class OneBroker:
-    def __init__(self) -> None:
-        self.wire: Wire | None = Wire()
-        self.refreshed = 0
-
-    def leading(self, _partition: TopicPartition) -> Any:
-        return self.wire
-
-    def refresh(self) -> None:
-        self.refreshed += 1
-
-    async def producer_id(self) -> ProducerId:
-        return ProducerId(7, 0)
+def results(found: Mapping[TopicPartition, tuple[int, int]]) -> bytes:
+    """The body of an answer: each partition's error code and base offset."""
+    return by_topic(
+        (partition, struct.pack(">ihqqq", partition.partition, code, offset, -1, 0))
+        for partition, (code, offset) in found.items()
+    )
 
 
 class Sending:
     """A sender, its lanes, and what it said became of their batches."""
 
     def __init__(self) -> None:
-        self.cluster = OneBroker()
+        self.cluster = ClusterDouble()
         self.outcomes: list[tuple[TopicPartition, int | None, type[Exception] | None]] = []
         cluster: Any = self.cluster
         self.sender = BatchSender(KafkaSettings(), cluster, self._outcome)
         self.lanes = {partition: Lane(partition, None, 1_000) for partition in (FIRST, SECOND)}
 
     @property
-    def wire(self) -> Wire:
+    def wire(self) -> WireDouble:
         assert self.cluster.wire is not None
         return self.cluster.wire
 
@@ -137,7 +106,7 @@ async def test_what_comes_meanwhile_goes_with_the_answer(sending: Sending) -> No
         sending.add(SECOND, value)
         await asyncio.sleep(0)
     assert len(sending.wire.sent) == 1
-    sending.wire.answer({FIRST: (0, 10)})
+    sending.wire.answer(results({FIRST: (0, 10)}))
     await until(lambda: bool(sending.wire.sent))
     assert sorted(values_of(sending.wire.sent[0][0])) == [[b"2", b"3"], [b"2", b"3"]]
     assert sending.outcomes == [(FIRST, 10, None)]
@@ -149,7 +118,7 @@ async def test_sequences_go_on_from_batch_to_batch(sending: Sending) -> None:
     await until(lambda: bool(sending.wire.sent))
     (first,) = batches_of(sending.wire.sent[0][0])
     sending.add(FIRST, b"3")
-    sending.wire.answer({FIRST: (0, 0)})
+    sending.wire.answer(results({FIRST: (0, 0)}))
     await until(lambda: bool(sending.wire.sent))
     (second,) = batches_of(sending.wire.sent[0][0])
     assert [(batch.producer_id, batch.base_sequence) for batch in (first, second)] == [(7, 0), (7, 2)]
@@ -171,7 +140,7 @@ async def test_an_error_that_passes_sends_the_batch_again(sending: Sending) -> N
     sending.add(FIRST, b"1")
     sending.add(SECOND, b"2")
     await until(lambda: bool(sending.wire.sent))
-    sending.wire.answer({FIRST: (NotLeaderForPartitionError.errno, -1), SECOND: (0, 5)})
+    sending.wire.answer(results({FIRST: (NotLeaderForPartitionError.errno, -1), SECOND: (0, 5)}))
     await until(lambda: bool(sending.wire.sent))
     assert values_of(sending.wire.sent[0][0]) == [[b"1"]]
     assert sending.outcomes == [(SECOND, 5, None)]
@@ -181,7 +150,7 @@ async def test_an_error_that_passes_sends_the_batch_again(sending: Sending) -> N
 async def test_an_error_that_stays_is_told(sending: Sending, error: Any) -> None:
     sending.add(FIRST, b"1")
     await until(lambda: bool(sending.wire.sent))
-    sending.wire.answer({FIRST: (error.errno, -1)})
+    sending.wire.answer(results({FIRST: (error.errno, -1)}))
     assert sending.outcomes == [(FIRST, None, error)]
 
 
@@ -199,7 +168,7 @@ async def test_after_its_end_it_sends_and_hears_nothing(sending: Sending) -> Non
     sending.add(FIRST, b"1")
     await until(lambda: bool(sending.wire.sent))
     sending.sender.stop()
-    sending.wire.answer({FIRST: (0, 0)})
+    sending.wire.answer(results({FIRST: (0, 0)}))
     sending.add(SECOND, b"2")
     for _ in range(5):
         await asyncio.sleep(0)

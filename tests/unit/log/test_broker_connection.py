@@ -1,5 +1,6 @@
 """Frames of a connection, however the network cuts them."""
 
+import asyncio
 import struct
 from typing import Any
 
@@ -13,6 +14,7 @@ class Transport:
         self._connection = connection
         self.written: list[bytes] = []
         self.aborted = False
+        self.ended = asyncio.Event()
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -22,10 +24,11 @@ class Transport:
 
     def abort(self) -> None:
         self.aborted = True
+        self.ended.set()
 
 
-def connected() -> tuple[BrokerConnection, Transport]:
-    connection = BrokerConnection("me")
+def connected(answer_seconds_max: float = 10) -> tuple[BrokerConnection, Transport]:
+    connection = BrokerConnection("me", answer_seconds_max)
     transport: Any = Transport(connection)
     connection.connection_made(transport)
     return connection, transport
@@ -35,7 +38,7 @@ def frame(correlation_id: int, body: bytes) -> bytes:
     return struct.pack(">ii", 4 + len(body), correlation_id) + body
 
 
-def test_a_request_has_its_size_and_its_header_before_it() -> None:
+async def test_a_request_has_its_size_and_its_header_before_it() -> None:
     connection, transport = connected()
     connection.send(Api.FETCH, b"body", lambda _answer: None)
     header = struct.pack(">hhih", 1, 10, 1, 2) + b"me"
@@ -43,7 +46,7 @@ def test_a_request_has_its_size_and_its_header_before_it() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 7, 100])
-def test_answers_come_in_order_however_they_are_cut(cut: int) -> None:
+async def test_answers_come_in_order_however_they_are_cut(cut: int) -> None:
     connection, _transport = connected()
     answers: list[bytes | None] = []
     for _ in range(3):
@@ -54,7 +57,7 @@ def test_answers_come_in_order_however_they_are_cut(cut: int) -> None:
     assert answers == [b"one", b"", b"three" * 10]
 
 
-def test_whoever_waits_is_told_that_the_connection_is_lost() -> None:
+async def test_whoever_waits_is_told_that_the_connection_is_lost() -> None:
     connection, _transport = connected()
     answers: list[bytes | None] = []
     connection.send(Api.PRODUCE, b"", answers.append)
@@ -66,7 +69,7 @@ def test_whoever_waits_is_told_that_the_connection_is_lost() -> None:
         connection.send(Api.PRODUCE, b"", answers.append)
 
 
-def test_an_answer_to_another_request_ends_the_connection() -> None:
+async def test_an_answer_to_another_request_ends_the_connection() -> None:
     connection, transport = connected()
     answers: list[bytes | None] = []
     connection.send(Api.PRODUCE, b"", answers.append)
@@ -74,3 +77,18 @@ def test_an_answer_to_another_request_ends_the_connection() -> None:
     assert transport.aborted
     connection.connection_lost(None)
     assert answers == [None]
+
+
+async def test_a_request_that_is_never_answered_ends_the_connection() -> None:
+    connection, transport = connected(answer_seconds_max=0.01)
+    connection.send(Api.PRODUCE, b"", lambda _answer: None)
+    async with asyncio.timeout(5):
+        await transport.ended.wait()
+
+
+async def test_a_connection_without_requests_stays() -> None:
+    connection, transport = connected(answer_seconds_max=0.01)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await transport.ended.wait()
+    connection.close()

@@ -78,11 +78,8 @@ class Cluster:
             self._refresh_after = now_s + _REFRESH_S
             self._client.force_metadata_update()
 
-    def leading(self, partition: TopicPartition) -> BrokerConnection | None:
-        """The connection to the leader of ``partition``, if it is known and open; else that is seen to."""
-        broker = self.leader(partition)
-        if broker is None:
-            return None
+    def connection(self, broker: int) -> BrokerConnection | None:
+        """The connection to ``broker`` if it is open; else that is seen to."""
         connection = self._connections.get(broker)
         if connection is not None and connection.open:
             return connection
@@ -90,6 +87,11 @@ class Cluster:
             task = self._connecting[broker] = self._loop.create_task(self._connect(broker))
             task.add_done_callback(lambda _task: self._connecting.pop(broker))
         return None
+
+    def leading(self, partition: TopicPartition) -> BrokerConnection | None:
+        """The connection to the leader of ``partition``, if it is known and open; else that is seen to."""
+        broker = self.leader(partition)
+        return None if broker is None else self.connection(broker)
 
     async def send(self, broker: int, request: Any) -> Any:
         """The answer to one of aiokafka's requests. Raises KafkaError."""
@@ -131,7 +133,7 @@ class Cluster:
         try:
             async with asyncio.timeout(self._answer_s):
                 _transport, connection = await self._loop.create_connection(
-                    lambda: BrokerConnection(self._settings.client_id), known.host, known.port
+                    lambda: BrokerConnection(self._settings.client_id, self._answer_s), known.host, known.port
                 )
         except (OSError, TimeoutError) as error:
             log.warning("broker_not_reached", broker=broker, error=type(error).__name__)

@@ -17,6 +17,7 @@ OnAnswer = Callable[[bytes | None], None]
 _SIZE: Final = struct.Struct(">i")
 _REQUEST_HEADER: Final = struct.Struct(">hhih")
 _INT32: Final = 2**31
+_WATCHES_PER_LIMIT: Final = 10
 
 
 class Api(Enum):
@@ -28,17 +29,21 @@ class Api(Enum):
 
 class _Asked(NamedTuple):
     correlation_id: int
+    asked_s: float
     on_answer: OnAnswer
 
 
 class BrokerConnection(asyncio.Protocol):
     """A request costs one write, its answer one call: no task and no future in between.
 
-    Brokers serve a connection's requests one after the other, so one that waits there holds up those behind it.
+    Brokers serve a connection's requests one after the other, so one that waits there holds up those behind it. A
+    connection that leaves a request unanswered for ``answer_seconds_max`` is closed.
     """
 
-    def __init__(self, client_id: str) -> None:
+    def __init__(self, client_id: str, answer_seconds_max: float) -> None:
         self._client_id = client_id.encode()
+        self._answer_s = answer_seconds_max
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._asked: deque[_Asked] = deque()
         self._received = bytearray()
@@ -58,7 +63,7 @@ class BrokerConnection(asyncio.Protocol):
         name = self._client_id
         size = _REQUEST_HEADER.size + len(name) + len(body)
         header = _SIZE.pack(size) + _REQUEST_HEADER.pack(key, version, self._correlation_id, len(name)) + name
-        self._asked.append(_Asked(self._correlation_id, on_answer))
+        self._asked.append(_Asked(self._correlation_id, self._loop.time(), on_answer))
         self._transport.write(header + body)
 
     def close(self) -> None:
@@ -69,6 +74,7 @@ class BrokerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
         self._transport = cast("asyncio.Transport", transport)
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop: give every answer that is complete to who asked."""
@@ -91,6 +97,16 @@ class BrokerConnection(asyncio.Protocol):
         self._transport = None
         while self._asked:
             self._asked.popleft().on_answer(None)
+
+    def _watch(self) -> None:
+        # One clock for all: a timer for each request would cost as much as the request.
+        if not self.open:
+            return
+        if self._asked and self._asked[0].asked_s < self._loop.time() - self._answer_s:
+            log.warning("broker_does_not_answer", seconds_max=self._answer_s)
+            self.close()
+        else:
+            self._loop.call_later(self._answer_s / _WATCHES_PER_LIMIT, self._watch)
 
     def _answered(self, frame: bytes) -> None:
         asked = self._asked.popleft()
