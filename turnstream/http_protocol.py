@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from schemas.errors import Refusal, invalid_request, unavailable
 from schemas.ports import CLIENT_LINK
 from turnstream.http_cycle import ConnectionLink, LinkedCycle
+from turnstream.http_latch import Latch, LightFlowControl
 
 _TOO_SLOW: Final = invalid_request("The request head arrived too slowly.", code="request_timeout", status=408)
 _TOO_LARGE: Final = invalid_request("The request head is too large.", code="request_head_too_large", status=431)
@@ -44,6 +45,9 @@ class BoundedConfig(uvicorn.Config):
 class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection. Works with ``BoundedConfig`` alone."""
 
+    # Beyond thirty attributes each object would keep a table of their names; uvicorn has twenty-eight.
+    __slots__ = ("_head_bytes", "_head_open", "_head_timer", "_limits", "_message_open")
+
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         if not isinstance(config, BoundedConfig):
@@ -52,10 +56,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_open = False
         self._head_bytes = 0
+        self._message_open = False
+        # An empty deque takes more than half a KiB.
+        self.pipeline = []  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head, not for ever."""
         super().connection_made(transport)
+        self.flow = LightFlowControl(transport)
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -67,7 +75,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; a head that is still not complete may not grow without end."""
+        if self.parser is None:
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         super().data_received(data)
+        if not self._message_open:
+            # While an answer streams for minutes nothing is parsed.
+            self.parser = None  # type: ignore[assignment]
         if self._head_open:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes_max:
@@ -76,7 +90,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._head_open, self._head_bytes = True, 0
+        self._head_open, self._head_bytes, self._message_open = True, 0, True
         if self._head_timer is None:
             self._start_timer()
 
@@ -95,6 +109,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The body is complete: what comes now is the client's leave, or its next request."""
         super().on_message_complete()
+        self._message_open = False
+        # The cycle's scope has them.
+        self.headers = []
         if not self.pipeline:
             self.flow.resume_reading()
 
@@ -111,7 +128,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, app))
+            self.pipeline.insert(0, (cycle, app))
 
     def _new_cycle(self) -> LinkedCycle:
         version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
@@ -135,7 +152,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=Latch(),
             expect_100_continue=self.expect_100_continue,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,

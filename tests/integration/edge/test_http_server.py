@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.errors import Fatal
 from schemas.ports import CLIENT_LINK, ClientLink
+from turnstream.http_latch import Latch
 from turnstream.http_server import AsgiApp, ServerSettings, open_listener, serve
 
 
@@ -235,3 +236,39 @@ async def test_no_content_has_no_body_and_no_chunks() -> None:
     head, body = await answer_of(204, [], b"")
     assert b"chunked" not in head
     assert body == b""
+
+
+async def test_requests_in_one_piece_and_in_halves_are_all_answered() -> None:
+    request = b"POST /%d HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi"
+    begun = asyncio.Event()
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        begun.set()
+        await hello(scope, receive, send)
+        assert body == b"hi"
+
+    async with served(echo) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(request % 1 + request % 2 + (request % 3)[:9])
+        await begun.wait()
+        for _ in range(2):
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.write((request % 3)[9:])
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_a_latch_lets_all_who_wait_go_on_and_those_who_come_later() -> None:
+    latch = Latch()
+    waiting = [asyncio.create_task(latch.wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    latch.set()
+    await asyncio.gather(*waiting)
+    await latch.wait()
+    latch.clear()
+    late = asyncio.create_task(latch.wait())
+    await asyncio.sleep(0)
+    assert not late.done()
+    latch.set()
+    await late
