@@ -31,6 +31,8 @@ _LOG: Final = structlog.get_logger(__name__)
 class AsgiAnswer:
     """Writes the answer to one turn to one client. Either method is called once."""
 
+    __slots__ = ("_client", "_cursor_key", "_now_s", "_progress", "_settings", "_waiting_since_s", "_watch")
+
     def __init__(
         self, progress: TurnProgress, client: AsgiClient, settings: SseSettings, cursor_key: bytes, watch: StreamWatch
     ) -> None:
@@ -132,8 +134,11 @@ class AsgiAnswer:
                 return due
             if due:
                 await self._client.body(due, more=True)
+                # Not kept while the stream waits.
+                due = b""
             self._waiting_since_s = self._now_s()
-            due = b"" if await progress.advance(write=write) else PING
+            if not await progress.advance(write=write):
+                due = PING
             self._note_wait()
 
     def _write_news(self, frames: StreamEncoder) -> bool:

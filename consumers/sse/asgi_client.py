@@ -11,6 +11,8 @@ from schemas.ports import ClientChannel
 class AsgiClient:
     """Writes one response. ``serve`` is called once, the write methods from within it."""
 
+    __slots__ = ("_cut", "_link", "_loop", "_send", "_write_seconds_max", "_writing_since_s", "cut_reason")
+
     def __init__(self, channel: ClientChannel, write_seconds_max: float) -> None:
         self._send, self._link = channel
         self._write_seconds_max = write_seconds_max

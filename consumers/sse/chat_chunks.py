@@ -25,6 +25,17 @@ class ChunkEncoder:
     ``after``: the last delta that the client has, or more; what it has is not encoded again.
     """
 
+    __slots__ = (
+        "_after",
+        "_before",
+        "_choices",
+        "_include_usage",
+        "_signer",
+        "_text_after",
+        "_usage_null",
+        "_with_ids",
+    )
+
     def __init__(
         self,
         identity: Identity,
@@ -41,18 +52,16 @@ class ChunkEncoder:
         self._after = after
         fixed = to_json(fixed_fields(identity, "chat.completion.chunk"))[:-1]
         usage = b',"usage":null' if include_usage else b""
-        self._before = b'data: %b,"choices":[{"index":' % fixed
-        self._text_before = self._before + b'0,"delta":{"content":'
+        self._before = b'data: %b,"choices":[' % fixed
         self._text_after = b'},"logprobs":null,"finish_reason":null}]' + usage
         self._usage_null = usage
-        self._usage_before = b'data: %b,"choices":[],"usage":' % fixed
 
     def opening(self) -> bytes:
         """The first chunks: who speaks, in each choice."""
         if self._after is not None:
             return b""
         role = b',"delta":{"role":"assistant","content":"","refusal":null' + self._text_after + b"}" + FRAME_END
-        return b"".join(b"%b%d%b" % (self._before, choice, role) for choice in self._choices)
+        return b"".join([b'%b{"index":%d%b' % (self._before, choice, role) for choice in self._choices])
 
     def piece(self, piece: Piece) -> bytes:
         """A chunk with the next piece of the answer."""
@@ -61,7 +70,7 @@ class ChunkEncoder:
         if piece.choice or piece.tool_calls or piece.logprobs:
             chunk = self._rich(piece)
         else:
-            chunk = self._text_before + escape(piece.text) + self._text_after
+            chunk = b'%b{"index":0,"delta":{"content":%b%b' % (self._before, escape(piece.text), self._text_after)
         return self._placed(chunk, piece.seq, piece.offset)
 
     def ending(self, ending: Ending, deltas: int, offset: int) -> bytes:
@@ -70,7 +79,7 @@ class ChunkEncoder:
             deltas = max(deltas, self._after)
         last = b"" if self._after is not None and self._after >= deltas else self._last(ending, deltas, offset)
         if self._include_usage and ending.usage is not None:
-            last += self._usage_before + to_json(usage_json(ending.usage)) + b"}" + FRAME_END
+            last += self._before + b'],"usage":' + to_json(usage_json(ending.usage)) + b"}" + FRAME_END
         return last
 
     def settled(self) -> bytes:
@@ -88,7 +97,7 @@ class ChunkEncoder:
     def _last(self, ending: Ending, deltas: int, offset: int) -> bytes:
         cancelled = b"" if ending.cancelled is None else b',"cancelled":' + to_json(ending.cancelled)
         chunks = [
-            b'%b%d,"delta":{},"logprobs":null,"finish_reason":%b}]%b%b'
+            b'%b{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]%b%b'
             % (self._before, choice, to_json(ending.reason_of(choice)), self._usage_null, cancelled)
             for choice in self._choices
         ]
@@ -103,7 +112,7 @@ class ChunkEncoder:
         if piece.tool_calls:
             delta["tool_calls"] = [call_delta_json(call) for call in piece.tool_calls]
         rest = on_one_line(to_json({"delta": delta, "logprobs": logprobs_json(piece.logprobs), "finish_reason": None}))
-        return b"%b%d,%b]%b" % (self._before, piece.choice, rest[1:], self._usage_null)
+        return b'%b{"index":%d,%b]%b' % (self._before, piece.choice, rest[1:], self._usage_null)
 
     def _placed(self, chunk: bytes, seq: int, offset: int) -> bytes:
         if self._signer is None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle
 from typing import Final
 
@@ -238,5 +239,6 @@ class _Source:
         self.turns.forget(self.key, self.partition, reader)
 
 
+@cache
 def _tokens(partition: int) -> TopicPartition:
     return TopicPartition(TOKENS.name, partition)

@@ -41,6 +41,20 @@ class TurnProgress:
     once, when the turn no longer waits for a GPU. ``cleared`` is given when it is known already.
     """
 
+    __slots__ = (
+        "_broken",
+        "_deadline_s",
+        "_loop",
+        "_on_started",
+        "_pieces",
+        "_settings",
+        "_step",
+        "_stopped",
+        "head_timed_out",
+        "identity",
+        "reader",
+    )
+
     def __init__(
         self,
         identity: Identity,

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from starlette.datastructures import Headers
@@ -65,18 +66,17 @@ class HttpExchanges:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(f"req_{self._entropy(REQUEST_ENTROPY_BYTES).hex()}", self._monotonic_s())
-        scope[_EXCHANGE] = exchange
-
-        def send_stamped(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                self._stamp(exchange, scope, message)
-            return send(message)
-
+        scope[_EXCHANGE] = Exchange(f"req_{self._entropy(REQUEST_ENTROPY_BYTES).hex()}", self._monotonic_s())
         app = self._app if _client_request_id_is_valid(Headers(scope=scope)) else _CLIENT_REQUEST_ID_REFUSED
-        await app(scope, receive, send_stamped)
+        await app(scope, receive, partial(self._send_stamped, scope, send))
 
-    def _stamp(self, exchange: Exchange, scope: Scope, head: Message) -> None:
+    def _send_stamped(self, scope: Scope, send: Send, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            self._stamp(scope, message)
+        return send(message)
+
+    def _stamp(self, scope: Scope, head: Message) -> None:
+        exchange = exchange_of(scope)
         exchange.begun = True
         seconds = self._monotonic_s() - exchange.started_s
         head["headers"] = [

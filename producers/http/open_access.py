@@ -1,9 +1,8 @@
 """Under which credentials responses are being written, and which of them have lost their access meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Self
 
 from producers.http.accounts import Accounts
 from producers.http.key_uses import KeyUses
@@ -16,14 +15,24 @@ SUSPENDED: Final = "suspended"
 
 
 class Watch:
-    """One response. ``lost`` says why its credential passes no more, once it does not."""
+    """One response, watched over while it is entered. ``lost`` says why its credential passes no more, once so."""
 
-    def __init__(self, credential: Credential) -> None:
+    __slots__ = ("_open", "account", "credential", "doubtful", "lost", "on_lost")
+
+    def __init__(self, credential: Credential, open_watches: set["Watch"]) -> None:
         self.credential: Final = credential
+        self._open = open_watches
         self.account: Account | None = None
         self.lost: str | None = None
         self.on_lost: Callable[[], object] | None = None
         self.doubtful = False
+
+    def __enter__(self) -> Self:
+        self._open.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.discard(self)
 
     def lose(self, reason: str) -> None:
         """End the response."""
@@ -45,16 +54,10 @@ class OpenAccess:
     def __len__(self) -> int:
         return len(self._watches)
 
-    @contextmanager
-    def watch(self, credential: Credential) -> Iterator[Watch]:
+    def watch(self, credential: Credential) -> Watch:
         """Watch over the response that is written inside."""
-        watch = Watch(credential)
-        self._watches.add(watch)
         self._uses.note(credential, self._now_ms())
-        try:
-            yield watch
-        finally:
-            self._watches.discard(watch)
+        return Watch(credential, self._watches)
 
     def hear(self, change: AccountChanged) -> None:
         """Forget what is cached, and end what ``change`` takes the access from."""

@@ -50,6 +50,8 @@ class RevocableResponses:
 class _Response:
     """One response and its client's side."""
 
+    __slots__ = ("_begun", "_on_lost", "_over", "_receive", "_scope", "_send", "_streams", "_told", "_watch")
+
     def __init__(self, watch: Watch, scope: Scope, receive: Receive, send: Send) -> None:
         link = link_of(scope)
         self._watch = watch

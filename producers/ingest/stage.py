@@ -1,7 +1,7 @@
 """Ingest: what a request to the edge does, on the ports of the edge process."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from starlette.datastructures import Headers
@@ -26,7 +26,7 @@ from schemas import ids
 from schemas.accounts import Account
 from schemas.cursors import cursor_key
 from schemas.events import Api
-from schemas.ports import ClientChannel
+from schemas.ports import ClientChannel, Metrics
 from schemas.tokens import Cancelled, Cleared, Terminal
 
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
@@ -60,16 +60,17 @@ class Ingest:
         self._once = OnceOnly(ports, settings, self._submitter, KeyHasher(pepper))
         self.finder: Final = TurnFinder(ports, settings, tokens_partitions)
         self._resumer = Resumer(ports, self.finder, cursor_key=cursor_key(pepper))
+        self._counted_refusals = _CountedRefusals(ports.metrics)
 
     async def take_turn(self, understand: Understand, scope: Scope, receive: Receive, send: Send) -> None:
         """One turn, from its request to the last byte of its answer."""
-        with self._counted_refusals(), self._admission.slot(queued=True):
+        with self._counted_refusals, self._admission.slot(queued=True):
             answering = await self._begin_answer(understand, scope, receive, send)
             await answering
 
     async def resume_completion(self, asked: Resumption, scope: Scope, _receive: Receive, send: Send) -> None:
         """The rest of a turn of the caller's, as a stream."""
-        with self._counted_refusals(), self._admission.slot(queued=False):
+        with self._counted_refusals, self._admission.slot(queued=False):
             account = await self.callers.account(Headers(scope=scope))
             await self._resumer.resume(account, asked, _channel(scope, send))
 
@@ -98,7 +99,7 @@ class Ingest:
 
     async def store(self, request: TurnRequest, headers: Headers, seconds_max: float) -> Cleared:
         """A turn that wants no answer, until the history shows it: its clearance says where."""
-        with self._counted_refusals(), self._admission.slot(queued=False):
+        with self._counted_refusals, self._admission.slot(queued=False):
             sender = Sender(self.callers.credential(headers), headers.get(_TRACEPARENT))
             begun = await self._begin(request, sender, _key(headers))
             try:
@@ -123,6 +124,7 @@ class Ingest:
         submission = begun.submission
         turn = submission.event.turn
         exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
+        scope["headers"] = ()
         return self._ports.answerer.answer(turn, begun.reader, _channel(scope, send), submission.form)
 
     async def _begin(self, request: TurnRequest, sender: Sender, key: str | None) -> Begun:
@@ -131,14 +133,17 @@ class Ingest:
         asker = Asker(sender, await self.callers.resolve(sender.credential), key)
         return await self._once.begin(request, asker)
 
-    @contextmanager
-    def _counted_refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except RequestRefused as refused:
-            code = refused.refusal.error.code or "none"
-            self._ports.metrics.count("turnstream_refusals_total", stage=STAGE, code=code)
-            raise
+
+class _CountedRefusals(AbstractContextManager[None]):
+    """The same for every request."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, RequestRefused):
+            code = error.refusal.error.code or "none"
+            self._metrics.count("turnstream_refusals_total", stage=STAGE, code=code)
 
 
 def _channel(scope: Scope, send: Send) -> ClientChannel:
