@@ -73,7 +73,8 @@ async def test_an_answer_survives_both_processes_of_a_stage(turnstream: FullStac
     (bill,) = {record.value for record in records if record.topic == "usage.events.v1"}
     usage = json.loads(bill)
     assert (usage["finish_reason"], usage["usage"]["completion_tokens"]) == ("stop", TOKENS)
-    assert usage["attempt"] == (2 if part == "inference" else 1)
+    # A process that comes back after its session has ended finds the turn with the other, and takes it over again.
+    assert usage["attempt"] in ({2, 3} if part == "inference" else {1})
 
     async def both_turns_counted() -> bool:
         return (await turnstream.rolled_up(user))["turns"] >= 2

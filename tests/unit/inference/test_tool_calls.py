@@ -58,13 +58,18 @@ def written(name: str, arguments: object) -> str:
     return f'<tool_call>\n{{"name": {json.dumps(name)}, "arguments": {json.dumps(arguments)}}}\n</tool_call>'
 
 
-values = st.recursive(st.integers() | st.text('ab"\\{}<>/ ', max_size=6), lambda v: st.dictionaries(st.text("k"), v))
+# Few leaves: more take long to draw, and on a busy machine longer than a test may.
+values = st.recursive(
+    st.integers() | st.text('ab"\\{}<>/ ', max_size=6),
+    lambda v: st.dictionaries(st.text("k", max_size=3), v),
+    max_leaves=5,
+)
 bodies = st.dictionaries(st.text("xy", min_size=1, max_size=2), values, max_size=3)
 made = st.lists(st.tuples(st.text('f_"', min_size=1, max_size=4), bodies), max_size=3)
 places = st.lists(st.integers(0, 500), max_size=12)
 
 
-@given(before=st.text("ab <tool\n"), calls=made, places=places)
+@given(before=st.text("ab <tool\n", max_size=30), calls=made, places=places)
 def test_marked_calls_are_found_however_the_text_is_cut(
     before: str, calls: list[tuple[str, object]], places: list[int]
 ) -> None:
