@@ -40,6 +40,12 @@ class ClusterDouble:
         self.wire: WireDouble | None = WireDouble()
         self.refreshed = 0
 
+    def leader(self, _partition: TopicPartition) -> int:
+        return 1
+
+    def connection(self, _broker: int) -> Any:
+        return self.wire
+
     def leading(self, _partition: TopicPartition) -> Any:
         return self.wire
 

@@ -18,9 +18,9 @@ _HEAD: Final = struct.Struct(">iiiibii")
 _PARTITION: Final = struct.Struct(">iiqqi")
 # throttle time, error code, session
 _ANSWER_HEAD: Final = struct.Struct(">ihi")
-# partition, error code, high watermark, last stable offset, log start offset
-_RESULT: Final = struct.Struct(">ihqqq")
-_ABORTED_TRANSACTION_SIZE: Final = 16
+# partition, error code, high watermark, last stable offset, log start offset, aborted transactions (null for whoever
+# reads uncommitted), size of the batches
+_RESULT: Final = struct.Struct(">ihqqqii")
 
 
 class FetchLimits(NamedTuple):
@@ -60,6 +60,6 @@ def read_fetch_answer(body: bytes) -> Sequence[FetchedBatches]:
 
 
 def _fetched(answer: Answer, topic: str) -> FetchedBatches:
-    number, error_code, high_watermark, _stable, _log_start = answer.take(_RESULT)
-    answer.skip_array(_ABORTED_TRANSACTION_SIZE)
-    return FetchedBatches(TopicPartition(topic, number), error_code, high_watermark, answer.data())
+    number, error_code, high_watermark, _stable, _log_start, _aborted, size = answer.take(_RESULT)
+    batches = answer.data(size) if size > 0 else b""
+    return FetchedBatches(TopicPartition(topic, number), error_code, high_watermark, batches)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -138,21 +139,20 @@ class Follower:
 
         Returns after how many seconds it is worth another try.
         """
-        wanted: dict[BrokerConnection, dict[TopicPartition, _Followed]] = {}
-        useful_s = math.inf
+        wanted: dict[int | None, dict[TopicPartition, _Followed]] = defaultdict(dict)
         for partition, followed in self._followed.items():
-            if followed.paused or followed.entries or followed.expired:
-                continue
-            connection = self._cluster.leading(partition)
+            if not (followed.paused or followed.entries or followed.expired):
+                wanted[self._cluster.leader(partition)][partition] = followed
+        useful_s = math.inf
+        for broker, partitions in wanted.items():
+            connection = None if broker is None else self._cluster.connection(broker)
             if connection is None:
                 useful_s = RETRY_S
             elif connection not in self._asked:
-                wanted.setdefault(connection, {})[partition] = followed
-        for connection, partitions in wanted.items():
-            self._asked.add(connection)
-            offsets = {partition: followed.asked for partition, followed in partitions.items()}
-            body = fetch_request(offsets, self._limits())
-            connection.send(Api.FETCH, body, partial(self._answered, connection, partitions))
+                self._asked.add(connection)
+                offsets = {partition: followed.asked for partition, followed in partitions.items()}
+                body = fetch_request(offsets, self._limits())
+                connection.send(Api.FETCH, body, partial(self._answered, connection, partitions))
         return useful_s
 
     def _ask_afresh(self) -> None:
@@ -179,9 +179,10 @@ class Follower:
         """Keep what came; whether the broker may be asked again at once."""
         if self._followed.get(result.partition) is not followed:
             return True
+        if result.error_code == NoError.errno:
+            followed.high_watermark = result.high_watermark
+            return not result.batches or self._keep(followed, result.batches)
         error: Any = for_code(result.error_code)
-        if error is NoError:
-            return self._keep(followed, result)
         if error is OffsetOutOfRangeError:
             followed.expired = True
             return True
@@ -189,12 +190,9 @@ class Follower:
             self._error = error(result.partition.topic)
         return False
 
-    def _keep(self, followed: _Followed, result: FetchedBatches) -> bool:
-        followed.high_watermark = result.high_watermark
-        if not result.batches:
-            return True
+    def _keep(self, followed: _Followed, batches: bytes) -> bool:
         try:
-            fetched = decode_records(Span(followed.asked, _NO_END), result.batches)
+            fetched = decode_records(Span(followed.asked, _NO_END), batches)
         except KafkaError as error:
             self._error = error
             return False

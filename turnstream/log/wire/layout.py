@@ -41,25 +41,18 @@ class Answer:
         self.position += layout.size
         return found
 
-    def data(self) -> bytes:
-        """A BYTES or RECORDS; null as empty."""
-        (size,) = self.take(_INT32)
+    def data(self, size: int) -> bytes:
+        """The next ``size`` bytes."""
         start = self.position
-        self.position += max(0, size)
+        self.position += size
         return self._body[start : self.position]
-
-    def skip_array(self, entry_size: int) -> None:
-        """Pass over an ARRAY of entries of fixed size; it may be null."""
-        (count,) = self.take(_INT32)
-        self.position += max(0, count) * entry_size
 
     def partitions(self, entry: Callable[["Answer", str], _T]) -> Iterator[_T]:
         """What ``entry`` reads of each partition of an ARRAY of topics."""
         (topics,) = self.take(_INT32)
         for _ in range(topics):
             (size,) = self.take(_INT16)
-            topic = self._body[self.position : self.position + size].decode()
-            self.position += size
+            topic = self.data(size).decode()
             (count,) = self.take(_INT32)
             for _ in range(count):
                 yield entry(self, topic)
