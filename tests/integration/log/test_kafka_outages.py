@@ -13,6 +13,7 @@ from schemas.ports import Outgoing, TopicPartition
 from schemas.topics import TopicPlan
 from tests.support.log_backends import kafka_backend, local_broker
 from turnstream.log.kafka_log_reader import KafkaLogReader
+from turnstream.log.kafka_log_tail import KafkaLogTail
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.log.kafka_topics import create_topics
 from turnstream.log.settings import KafkaSettings
@@ -20,9 +21,9 @@ from turnstream.log.settings import KafkaSettings
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def own_broker() -> Iterator[tuple[KafkaSettings, int]]:
-    """A broker of this module alone, with the id of its process."""
+    """A broker of one test alone, with the id of its process."""
     with local_broker() as (settings, pid):
         yield settings, pid
 
@@ -82,6 +83,37 @@ async def test_a_broker_that_stops_answering_makes_the_outcome_unknown_in_time(
             partition = TopicPartition(backend.topic, 0)
             end = (await reader.end_offsets([partition]))[partition]
             assert len(await reader.read_range(partition, 0, end)) >= 2
+
+
+async def test_a_broker_that_is_started_again_has_every_record_once_and_readers_go_on(
+    own_broker: tuple[KafkaSettings, int],
+) -> None:
+    settings, pid = own_broker
+    settings = settings.model_copy(update={"append_seconds_max": 60, "read_seconds_max": 60})
+    async with kafka_backend(settings) as backend:
+        partitions = [backend.partition(number) for number in range(4)]
+
+        async def append_some(producer: KafkaProducer, writer: int) -> None:
+            for number in range(40):
+                if (writer, number) == (0, 10):
+                    os.kill(pid, signal.SIGKILL)
+                value = b"%d.%d" % (writer, number)
+                await producer.append([Outgoing(backend.topic, b"k", value, (), writer % 4)])
+
+        async with KafkaProducer(settings) as producer, KafkaLogTail(settings, partitions) as tail:
+            async with asyncio.TaskGroup() as writers:
+                for writer in range(8):
+                    writers.create_task(append_some(producer, writer))
+            heard: list[bytes] = []
+            async with asyncio.timeout(60):
+                while len(heard) < 8 * 40:
+                    heard += [record.value for record in await tail.poll(1_000, 1)]
+            heard += [record.value for record in await tail.poll(1_000, 0.2)]
+        assert sorted(heard) == sorted(b"%d.%d" % (writer, number) for writer in range(8) for number in range(40))
+        # Each writer's records in their order: its partition's batches never overtook each other.
+        for writer in range(8):
+            mine = [value for value in heard if value.startswith(b"%d." % writer)]
+            assert mine == [b"%d.%d" % (writer, number) for number in range(40)]
 
 
 async def _append_until_known(producer: KafkaProducer, record: Outgoing) -> int:
