@@ -61,7 +61,13 @@ class KafkaProducer:
         session = self._session
         if not session.takes(records):
             session = await self._prepared(records)
-        return await _offsets(_place(session, records))
+        offsets: list[int] = []
+        for batch, nth in _place(session, records):
+            base = await batch.landed()
+            if base is None:
+                raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
+            offsets.append(base + nth)
+        return offsets
 
     async def _prepared(self, records: Sequence[Outgoing]) -> ProducerSession:
         try:
@@ -114,13 +120,3 @@ def _place(session: ProducerSession, records: Sequence[Outgoing]) -> list[Place]
     located = [session.locate(record) for record in records]
     timestamp_ms = now_ms()
     return [session.add(partition, record, timestamp_ms) for partition, record in zip(located, records, strict=True)]
-
-
-async def _offsets(places: Sequence[Place]) -> list[int]:
-    offsets: list[int] = []
-    for place in places:
-        base = await place.batch.landed()
-        if base is None:
-            raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
-        offsets.append(base + place.nth)
-    return offsets

@@ -26,7 +26,7 @@ class Batch:
         self.sealed = b""
         self.finished = False
         self._base_offset: int | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[int | None]] = []
 
     def put(self, record: Outgoing, timestamp_ms: int) -> bool:
         """Whether ``record`` still had room; the first one always has."""
@@ -42,21 +42,22 @@ class Batch:
         self.sealed = bytes(self._builder.build())
         self._builder = None
 
-    async def landed(self) -> int | None:
+    def landed(self) -> "asyncio.Future[int | None]":
         """The offset of its first record, once it is on the log; None when nobody knows whether it is."""
-        if not self.finished:
-            # One each: whoever waits may be cancelled, and the batch carries the records of others too.
-            waiter = asyncio.get_running_loop().create_future()
+        # One each: whoever waits may be cancelled, and the batch carries the records of others too.
+        waiter = asyncio.get_running_loop().create_future()
+        if self.finished:
+            waiter.set_result(self._base_offset)
+        else:
             self._waiters.append(waiter)
-            await waiter
-        return self._base_offset
+        return waiter
 
     def finish(self, base_offset: int | None) -> None:
         """Tell all who wait."""
         self.finished, self._base_offset = True, base_offset
         for waiter in self._waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(base_offset)
 
 
 class Place(NamedTuple):
