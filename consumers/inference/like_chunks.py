@@ -3,6 +3,7 @@
 Nearly all chunks of a stream do: its id, model and time are said again with every token.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 # Inside a JSON string a quotation mark is escaped, so this stands nowhere but before the value of such a member.
@@ -15,6 +16,15 @@ class LikeChunks:
     def __init__(self) -> None:
         self._before = ""
         self._after = ""
+
+    def texts_of(self, events: Sequence[str]) -> Sequence[str]:
+        """The texts of ``events`` if all of them are like that chunk; else none: look at each."""
+        start, stop = len(self._before), -len(self._after)
+        if not start:
+            return ()
+        before, after = self._before, self._after
+        texts = [data[start:stop] for data in events if data.startswith(before) and data.endswith(after)]
+        return texts if len(texts) == len(events) and all(texts) and _is_plain("".join(texts)) else ()
 
     def text_of(self, data: str) -> str | None:
         """The text of ``data`` if it is like the chunk that was learned; None when it has to be parsed."""

@@ -1,6 +1,6 @@
 """OpenAI's stream chunks, to our terms. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -40,16 +40,11 @@ class ChunkReading:
     def feed(self, raw: bytes) -> None:
         """What came. Text counts as one token unless its chunk says more."""
         try:
-            for data in self._decoder.feed(raw):
-                if self.over:
-                    return
-                text = self._like.text_of(data)
-                if text is not None:
-                    self._choices[0].say(text)
-                elif data == DONE:
-                    self.over = True
-                else:
-                    self._read(data)
+            events = self._decoder.feed(raw)
+            if texts := self._like.texts_of(events):
+                self._choices[0].say(texts)
+            else:
+                self._read_each(events)
         except (Retryable, Malformed) as error:
             self._failure, self.over = error, True
 
@@ -79,6 +74,18 @@ class ChunkReading:
             choice=last.index,
         )
         return [*(Generated(text="", tokens=0, finish_reason=one.reason, choice=one.index) for one in firsts), totals]
+
+    def _read_each(self, events: Sequence[str]) -> None:
+        for data in events:
+            if self.over:
+                return
+            text = self._like.text_of(data)
+            if text is not None:
+                self._choices[0].say((text,))
+            elif data == DONE:
+                self.over = True
+            else:
+                self._read(data)
 
     def _read(self, data: str) -> None:
         chunk = _object(data)
@@ -110,10 +117,10 @@ class _Choice:
         self._calls: list[ToolCallDelta] = []
         self._logprobs: list[TokenLogprob] = []
 
-    def say(self, text: str) -> None:
-        """One token of text and nothing else."""
-        self._texts.append(text)
-        self.tokens += 1
+    def say(self, texts: Sequence[str]) -> None:
+        """Tokens that are text and nothing else."""
+        self._texts += texts
+        self.tokens += len(texts)
 
     def hear(self, said: Mapping[str, Any]) -> str | None:
         """What one chunk says of it. Returns its text if that is all that counts."""
@@ -127,7 +134,7 @@ class _Choice:
         logprobs = list(_logprobs(scored)) if scored else ()
         if not calls and not logprobs:
             if text:
-                self.say(text)
+                self.say((text,))
             return text
         if text:
             self._texts.append(text)
