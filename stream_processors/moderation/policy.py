@@ -1,7 +1,7 @@
 """The policy: a verdict on a text, from rules alone. Pure, and linear in the text's length."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,8 +67,9 @@ class Policy:
         (``TERM_CHARS_MAX`` characters, twice that when it is spelled out).
         """
         folded = fold(text)
-        hits = {hit for found in readings(folded) for hit in self._terms.hits(found)}
-        hits.update(self._terms.unspaced_hits(folded))
+        hits = set(self._terms.unspaced_hits(folded))
+        for found in readings(folded):
+            hits.update(self._terms.hits(found))
         return _verdict(hits, Decision.BLOCKED_OUTPUT)
 
 
@@ -94,19 +95,21 @@ class _Terms:
         if len(compact) >= SPELLED_LETTERS_MIN:
             self._compact[compact] = hit
 
-    def hits(self, found: Sequence[str]) -> Iterator[Hit]:
+    def hits(self, found: Sequence[str]) -> list[Hit]:
         """The rules whose terms are among the words ``found``, in their order or spelled out."""
+        hits: list[Hit] = []
         if not self._phrases.keys().isdisjoint(found):
             for index, word in enumerate(found):
                 for phrase, hit in self._phrases.get(word, ()):
                     if found[index : index + len(phrase)] == phrase:
-                        yield hit
+                        hits.append(hit)
         for run in spelled_out(found):
-            yield from (hit for compact, hit in self._compact.items() if compact in run)
+            hits += [hit for compact, hit in self._compact.items() if compact in run]
+        return hits
 
-    def unspaced_hits(self, folded: str) -> Iterator[Hit]:
+    def unspaced_hits(self, folded: str) -> Sequence[Hit]:
         """The rules with a term in a script without spaces that occurs anywhere in the text."""
-        return (hit for term, hit in self._unspaced.items() if term in folded)
+        return () if folded.isascii() else [hit for term, hit in self._unspaced.items() if term in folded]
 
 
 class _Patterns:
