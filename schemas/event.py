@@ -1,6 +1,7 @@
 """The base of everything on the log."""
 
-from typing import Any
+import operator
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +13,5 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-def unset(value: Any) -> bool:
-    """Whether a field has the value that stands for its absence: it is left out of the record (``exclude_if``)."""
-    return not value
+# Whether a field has the value that stands for its absence: it is left out of the record (``exclude_if``).
+unset: Final = operator.not_

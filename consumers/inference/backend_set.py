@@ -62,7 +62,9 @@ class BackendSet:
             raise RuntimeError("answers are read in a task")
         try:
             choices_open = request.turn.generation.n
-            async with aclosing(server.backend.generate(request, prefix, self._heard(server, pile))) as pieces:
+            if pile is not None:
+                self._listen(server, pile)
+            async with aclosing(server.backend.generate(request, prefix, pile)) as pieces:
                 while choices_open:
                     piece = await self._next(server, task, pieces)
                     server.health.hear(self._now_s())
@@ -101,18 +103,15 @@ class BackendSet:
         health.begin(self._now_s(), self._chosen)
         return self._by_health[health]
 
-    def _heard(self, server: _Server, pile: Pile | None) -> Pile | None:
-        """The pile that a server fills for ``pile``: when there is more, the server was heard."""
-        if pile is None:
-            return None
+    def _listen(self, server: _Server, pile: Pile) -> None:
+        """When there is more in ``pile``, ``server`` was heard."""
+        tell = pile.on_more
 
         def on_more() -> None:
             server.health.hear(self._now_s())
-            pile.on_more()
+            tell()
 
-        filled = Pile(on_more)
-        pile.fed_by(filled)
-        return filled
+        pile.on_more = on_more
 
     async def _next(
         self, server: _Server, task: asyncio.Task[Any], pieces: AsyncGenerator[Generated, None]

@@ -36,6 +36,8 @@ class PoolBreaker:
         if self.open and not was_open:
             self._next_try_s = now_s + self._open_s
 
-    def succeed(self) -> None:
-        """The pool generates."""
+    def succeed(self) -> bool:
+        """The pool generates. Returns whether it counted as down until now."""
+        was_open = self._failures >= self._failures_max
         self._failures = 0
+        return was_open

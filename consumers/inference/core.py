@@ -97,7 +97,7 @@ def fence(turn_id: str, attempt: int, owner: str, route: Route) -> AttemptStarte
 def deltas(answer: Answer, turn_id: str, pieces: Sequence[Piece]) -> tuple[Delta, ...]:
     """The next deltas of an answer that the caller owns."""
     state = answer.state
-    return tuple(
+    said = [
         Delta(
             turn_id=turn_id,
             attempt=state.attempt,
@@ -110,7 +110,8 @@ def deltas(answer: Answer, turn_id: str, pieces: Sequence[Piece]) -> tuple[Delta
             logprobs=piece.logprobs,
         )
         for seq, piece in enumerate(pieces, start=state.next_seq)
-    )
+    ]
+    return tuple(said)
 
 
 def finished(answer: Answer, turn_id: str, reasons: Sequence[FinishReason], usage: Usage) -> Finished:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from consumers.inference.answer import Answer, Choice, with_choice
+from consumers.inference.pieces import Piece, unsent
 from schemas.errors import Malformed, Retryable
 from schemas.events import InferenceRequested
 from schemas.ports import Generated, InferenceBackend, Pile
@@ -15,7 +16,7 @@ class Generation:
 
     ``choices`` are totals of the whole answer. The backend is read in a task of ``group``, which waits
     while more than ``buffered_chars_max`` characters are not yet on the log; what a backend lets pile up
-    counts once it was ``read``. ``on_news`` is called whenever there is more, the end, or a failure. A failure of the
+    counts once it was read. ``on_news`` is called whenever there is more, the end, or a failure. A failure of the
     backend is kept here and never raised into the group.
     """
 
@@ -35,7 +36,7 @@ class Generation:
         self.last: Generated | None = None
         self.failure: Retryable | Malformed | None = None
         self._wanted = request.turn.generation.n
-        self._sent_chars = answer.chars
+        self._sent = answer
         self._buffered_chars_max = buffered_chars_max
         self._on_news = on_news
         self._room = asyncio.Event()
@@ -68,30 +69,29 @@ class Generation:
 
     def continues(self, answer: Answer) -> bool:
         """Whether what is on the log is the beginning of this answer, so that the rest may follow it."""
-        return all(choice.begins(self.choice(index)) for index, choice in enumerate(answer.choices))
+        for index, choice in enumerate(answer.choices):  # noqa: SIM110 - for every piece, and nearly always once
+            if not choice.begins(self.choice(index)):
+                return False
+        return True
 
-    def adds_to(self, answer: Answer) -> bool:
-        """Whether there is something for a client that ``answer`` lacks."""
-        return any(answer.choice(index).shows_less(choice) for index, choice in enumerate(self.choices))
-
-    def has_news(self, answer: Answer) -> bool:
-        """Whether there is something that ``answer`` lacks, an end, or a failure."""
-        return self.ended or self.failure is not None or self.adds_to(answer)
-
-    def read(self) -> None:
-        """Take what has piled up."""
-        for step in self._pile.take():
-            self._add(step)
+    def unsent(self, answer: Answer, chars_max: int) -> tuple[Piece, ...]:
+        """The next pieces that ``answer`` lacks; what has piled up is read when there are no others."""
+        pieces = unsent(answer, self.choices, chars_max)
+        if not pieces:
+            for step in self._pile.feed.take():
+                self._add(step)
+            pieces = unsent(answer, self.choices, chars_max)
+        return pieces
 
     def pause(self) -> None:
-        """Nothing will be ``read`` until more was ``sent``: what comes meanwhile is then read in one."""
-        self._pile.pause()
+        """Nothing will be read until more was ``sent``: what comes meanwhile is then read in one."""
+        self._pile.feed.pause()
 
     def sent(self, answer: Answer) -> None:
         """The log now has ``answer``: make room for as much again."""
-        self._sent_chars = answer.chars
+        self._sent = answer
         self._room.set()
-        self._pile.resume()
+        self._pile.feed.resume()
 
     async def close(self) -> None:
         """Stop reading and cancel the request on the server; returns when that is done."""
@@ -115,7 +115,7 @@ class Generation:
             self._on_news()
             if self.ended:
                 return
-            while self.chars - self._sent_chars > self._buffered_chars_max:
+            while self.chars - self._sent.chars > self._buffered_chars_max:
                 self._room.clear()
                 await self._room.wait()
 

@@ -53,7 +53,7 @@ class OpenAiBackend:
                 _check_status(response.status)
                 feed = _Feed(response, reading)
                 if pile is not None:
-                    pile.fed_by(feed)
+                    pile.feed = feed
                     response.let_pile_up(pile.on_more)
                 while not reading.over and await response.more():
                     for step in feed.take():

@@ -30,8 +30,12 @@ def unsent(answer: Answer, produced: Sequence[Choice], chars_max: int) -> tuple[
 
     Merging is by backpressure: whatever came in while the last append was in flight is one piece, up to ``chars_max``.
     """
-    pieces = [_next_piece(index, answer.choice(index), choice, chars_max) for index, choice in enumerate(produced)]
-    return tuple([piece for piece in pieces if piece is not None])
+    pieces = []
+    for index, choice in enumerate(produced):
+        before = answer.choice(index)
+        if before.shows_less(choice):
+            pieces.append(_next_piece(index, before, choice, chars_max))
+    return tuple(pieces)
 
 
 def verdict_on(policy: OutputPolicy, answer: Answer, pieces: Sequence[Piece], window_chars: int) -> Verdict | None:
@@ -58,9 +62,7 @@ def judged(answer: Answer, piece: Piece, window_chars: int) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _next_piece(index: int, before: Choice, after: Choice, chars_max: int) -> Piece | None:
-    if not before.shows_less(after):
-        return None
+def _next_piece(index: int, before: Choice, after: Choice, chars_max: int) -> Piece:
     text = after.text[len(before.text) :][:chars_max]
     end = len(before.text) + len(text)
     calls = _unsent_calls(before.calls, after.calls, chars_max - len(text)) if end == len(after.text) else ()

@@ -1,11 +1,7 @@
 """The time of one run of a turn: its deadline, its pauses, and what wakes it."""
 
 import asyncio
-import math
 from contextlib import suppress
-from typing import Final
-
-_REST_SHARE_MIN: Final = 0.25
 
 
 class TurnClock:
@@ -14,25 +10,18 @@ class TurnClock:
     def __init__(self, left_ms: float) -> None:
         """``left_ms`` until nobody waits for the answer any more. Make it inside the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._deadline_s = self._loop.time() + left_ms / 1000
         self._news = False
-        # The one task that runs the turn, while it waits.
+        # What the one task that runs the turn waits for, or waited for last.
         self._waiter: asyncio.Future[None] | None = None
         # One alarm for all waits to the deadline: one each would be a timer for every token.
-        self._alarm = self._loop.call_at(self._deadline_s, self._ring)
-        self._rung = False
+        self._alarm = self._loop.call_later(left_ms / 1000, self._ring)
+        self.over = left_ms <= 0
         self.hinted = False
 
     @property
     def now_s(self) -> float:
         """Seconds of the monotonic clock."""
         return self._loop.time()
-
-    @property
-    def left_ms(self) -> float:
-        """Milliseconds until the deadline."""
-        # Timers may be early by the grain of their clock; once it has rung, the time is over.
-        return 0.0 if self._rung else (self._deadline_s - self.now_s) * 1000
 
     def hint(self) -> None:
         """Somebody says that the turn was cancelled."""
@@ -49,40 +38,23 @@ class TurnClock:
         """From here on, what happens wakes the next ``wait``. Look at what has happened before after this."""
         self._news = False
 
-    async def wait_for_news(self) -> None:
-        """Sleep until woken or hinted, or the deadline."""
-        if self._news or self.hinted or self.left_ms <= 0:
-            return
+    def news(self) -> "asyncio.Future[None]":
+        """Done when woken or hinted, or at the deadline. Not to be called while another one is waited for."""
         self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        if self._news or self.hinted or self.over:
+            self._waiter.set_result(None)
+        return self._waiter
 
     async def wait(self, wait_ms: float) -> None:
-        """The same, but for ``wait_ms`` at most."""
+        """Sleep until then, but for ``wait_ms`` at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, wait_ms) / 1000):
-                await self.wait_for_news()
+                await self.news()
 
     def close(self) -> None:
         """Set the alarm off."""
         self._alarm.cancel()
 
-    async def rest(self, beat_ms: float) -> None:
-        """Sleep until the next beat of ``beat_ms`` that is not about to come anyway.
-
-        All turns of a process have the same beats, so what they append at one leaves in one request.
-        """
-        if beat_ms > 0:
-            now_s = self.now_s
-            await asyncio.sleep(next_beat_s(now_s, beat_ms / 1000) - now_s)
-
     def _ring(self) -> None:
-        self._rung = True
+        self.over = True
         self.wake()
-
-
-def next_beat_s(now_s: float, beat_s: float) -> float:
-    """The first multiple of ``beat_s`` that is at least a quarter of it away from ``now_s``."""
-    return math.ceil(now_s / beat_s + _REST_SHARE_MIN) * beat_s

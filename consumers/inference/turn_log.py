@@ -58,6 +58,13 @@ class TurnLog:
         # Where the records since then are that ``answer`` has.
         self._own: set[int] = set()
         self._tried = 0
+        # When that began which succeeded last: every step does only if no other owner had begun by then.
+        self._verified_at_ms = 0
+
+    @property
+    def may_be_replaced(self) -> bool:
+        """Whether this owner was silent for so long that another one may have begun: ``look`` before writing."""
+        return self._now_ms() - self._verified_at_ms > self._settings.unverified_ms_max
 
     async def claim(self) -> int:
         """Become the one writer, or find the turn's terminal: ``answer`` is then what the log says.
@@ -76,6 +83,7 @@ class TurnLog:
                 continue
             await self._read_to(self._own_end())
             if self.answer.ended or self.answer.state.owned_by(self._tried, self.owner):
+                self._verified_at_ms = begun_ms
                 return lost
             lost += 1
             _log.info("fence_lost", turn_id=self._turn.turn_id, attempt=self._tried)
@@ -87,19 +95,21 @@ class TurnLog:
         Fences nothing: an owner that was stopped must not take the turn back from its heir, only to be told a moment
         later that it left the group. Raises Displaced when somebody else owns the turn, Retryable.
         """
-        await self._look_to((await self._reader.end_offsets([self._source]))[self._source])
+        begun_ms = self._now_ms()
+        await self._look_to((await self._reader.end_offsets([self._source]))[self._source], begun_ms)
 
     async def look_back(self) -> None:
         """The same, but only to its own last record: whether that counts, what comes after it does not change.
 
         Raises Displaced, Retryable.
         """
-        await self._look_to(self._own_end())
+        await self._look_to(self._own_end(), self._now_ms())
 
-    async def _look_to(self, stop: int) -> None:
+    async def _look_to(self, stop: int, begun_ms: int) -> None:
         await self._read_to(stop)
         if not self.answer.ended and self.answer.state.owner not in {None, self.owner}:
             raise Displaced("another owner writes this turn")
+        self._verified_at_ms = begun_ms
 
     async def append(self, events: Sequence[TokenEvent], others: Sequence[Outgoing] = ()) -> None:
         """Append token events, then ``others``, in one go; ``answer`` follows.
@@ -107,7 +117,9 @@ class TurnLog:
         Raises OutcomeUnknown, RecordTooLarge.
         """
         now = self._now_ms()
-        offsets = await self._producer.append([*(self.outgoing(event, now) for event in events), *others])
+        records = [self.outgoing(event, now) for event in events]
+        offsets = await self._producer.append([*records, *others])
+        self._verified_at_ms = now
         self.answer = fold_all(self.answer, events, now)
         self._own.update(offsets[: len(events)])
 

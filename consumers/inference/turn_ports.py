@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from consumers.inference.beats import Beats
 from consumers.inference.breaker import PoolBreaker
 from consumers.inference.core import InferenceSettings
 from schemas.bills import Billing
@@ -21,3 +22,4 @@ class TurnPorts:
     breaker: PoolBreaker
     settings: InferenceSettings
     billing: Billing = field(default_factory=Billing)
+    beats: Beats = field(default_factory=Beats)

@@ -8,7 +8,6 @@ again and believes the log.
 import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
-from typing import TypeVar
 
 import structlog
 
@@ -16,7 +15,7 @@ from consumers.inference import core, failures, turn_outcome
 from consumers.inference.answer import can_go_on, fold_all, handed_on
 from consumers.inference.generation import Generation
 from consumers.inference.outage import Circumstances, Outage, Reaction, after_failure, pause_ms, react
-from consumers.inference.pieces import unsent, verdict_on
+from consumers.inference.pieces import Piece, verdict_on
 from consumers.inference.turn_clock import TurnClock
 from consumers.inference.turn_log import Displaced, TurnLog
 from consumers.inference.turn_ports import TurnPorts
@@ -26,7 +25,6 @@ from schemas.tokens import Terminal, TokenEvent
 from schemas.topics import INFERENCE_REQUESTS
 
 _log = structlog.get_logger()
-_T = TypeVar("_T")
 
 
 class TurnRun:
@@ -48,7 +46,6 @@ class TurnRun:
         self._elsewhere = core.handed_over(request)
         self._shut_out = False
         self._gone = False
-        self._verified_at_ms = 0
 
     def on_hint(self) -> None:
         """Somebody says that the turn was cancelled."""
@@ -68,7 +65,7 @@ class TurnRun:
     async def _answer(self, group: asyncio.TaskGroup) -> None:
         now = self._ports.now_ms()
         self._shut_out = self._elsewhere is not None and not self._ports.breaker.allows(self._clock.now_s)
-        if self._clock.left_ms > 0 and not self._shut_out and core.looks_fresh(self._request, now, self._settings):
+        if not self._clock.over and not self._shut_out and core.looks_fresh(self._request, now, self._settings):
             self._start(group)
         try:
             found_ended = await self._bring_to_its_end(group)
@@ -95,7 +92,7 @@ class TurnRun:
                 found_ended = self._log.answer.ended
                 self._gone = handed_on(self._request, self._log.answer) and not found_ended
                 while not self._log.answer.ended and not self._gone:
-                    await self._step(group)
+                    await self._next_move(group)
             except Displaced:
                 self._blocked = None
                 await self._close()
@@ -106,23 +103,23 @@ class TurnRun:
                 return found_ended
         raise Retryable("other owners began again and again")
 
-    # --- one step: whatever is most urgent ---------------------------------------------------------------
+    # --- the moves ---------------------------------------------------------------------------------------
 
-    async def _step(self, group: asyncio.TaskGroup) -> None:
+    def _next_move(self, group: asyncio.TaskGroup) -> Awaitable[None]:
+        """Whatever is most urgent."""
         answer, generation = self._log.answer, self._generation
-        if self._clock.left_ms <= 0:
-            await self._fail(failures.deadline_exceeded())
-        elif self._clock.hinted:
+        if self._clock.over:
+            return self._fail(failures.deadline_exceeded())
+        if self._clock.hinted:
             self._clock.hinted = False
-            await self._look()
-        elif generation is None or not generation.continues(answer):
-            await self._restart(group)
-        elif not generation.has_news(answer):
-            await self._wait_for(generation)
-        elif generation.adds_to(answer) or generation.ended:
-            await self._send(generation)
-        else:
-            await self._recover(generation)
+            return self._log.look()
+        if generation is None or not generation.continues(answer):
+            return self._restart(group)
+        self._clock.listen()
+        pieces = generation.unsent(answer, self._settings.delta_chars_max)
+        if pieces or generation.ended:
+            return self._send(generation, pieces)
+        return self._clock.news() if generation.failure is None else self._recover(generation)
 
     async def _restart(self, group: asyncio.TaskGroup) -> None:
         await self._close()
@@ -139,14 +136,13 @@ class TurnRun:
         else:
             self._start(group)
 
-    async def _send(self, generation: Generation) -> None:
-        if self._ports.breaker.open:
+    async def _send(self, generation: Generation, pieces: tuple[Piece, ...]) -> None:
+        if self._ports.breaker.succeed():
             self._ports.metrics.gauge("turnstream_pool_breaker_open", 0, pool=self._request.pool)
-        self._ports.breaker.succeed()
-        if await self._verify_if_silent():
+        if self._log.may_be_replaced:
+            await self._log.look()
             return
         answer = self._log.answer
-        pieces = unsent(answer, generation.choices, self._settings.delta_chars_max)
         verdict = verdict_on(self._ports.policy, answer, pieces, self._settings.policy_window_chars_max)
         if verdict is not None:
             version, now = self._ports.policy.version, self._ports.now_ms()
@@ -155,13 +151,14 @@ class TurnRun:
             await self._finish(generation, filtered, ())
             return
         deltas = core.deltas(answer, self._turn.turn_id, pieces)
-        if generation.ended and not generation.adds_to(fold_all(answer, deltas, self._ports.now_ms())):
+        if generation.ended and not generation.unsent(fold_all(answer, deltas, self._ports.now_ms()), 1):
             reasons = core.finish_reasons(generation.reasons, generation.choices, self._turn.generation.n)
             await self._finish(generation, reasons, deltas)
         else:
             generation.pause()
             await self._append(deltas)
-            await self._clock.rest(core.beat_ms(self._ports.in_flight(), self._settings))
+            if beat_ms := core.beat_ms(self._ports.in_flight(), self._settings):
+                await self._ports.beats.next(beat_ms)
         generation.sent(self._log.answer)
 
     async def _recover(self, generation: Generation) -> None:
@@ -192,7 +189,10 @@ class TurnRun:
 
     async def _go_elsewhere(self) -> None:
         """Give the turn to the next pool. If this is repeated, the fence there decides as it does here."""
-        if self._elsewhere is None or await self._verify_if_silent():
+        if self._elsewhere is None:
+            return
+        if self._log.may_be_replaced:
+            await self._log.look()
             return
         topic = INFERENCE_REQUESTS[self._elsewhere.pool]
         record = self._log.record(topic, self._turn.conversation_id, self._elsewhere)
@@ -223,28 +223,12 @@ class TurnRun:
             await self._generation.close()
             self._generation = None
 
-    async def _wait_for(self, generation: Generation) -> None:
-        self._clock.listen()
-        generation.read()
-        if not generation.has_news(self._log.answer):
-            await self._clock.wait_for_news()
-
     # --- the log ---------------------------------------------------------------------------------------------
 
     async def _claim(self) -> None:
-        lost = await self._verifying(self._log.claim())
+        lost = await self._log.claim()
         if lost:
             self._ports.metrics.count("turnstream_fenced_attempts_total", lost, pool=self._request.pool)
-
-    async def _look(self) -> None:
-        await self._verifying(self._log.look())
-
-    async def _verifying(self, step: Awaitable[_T]) -> _T:
-        """The result of ``step``, which succeeds only if no other owner had begun when it was begun."""
-        begun_ms = self._ports.now_ms()
-        result = await step
-        self._verified_at_ms = begun_ms
-        return result
 
     async def _stand_back(self) -> None:
         """Leave the turn to the other owner, until it is ended or makes no more progress. Raises Retryable.
@@ -262,19 +246,11 @@ class TurnRun:
             if self._log.answer.ended or self._log.answer.state == before:
                 return
 
-    async def _verify_if_silent(self) -> bool:
-        """Look before writing if this process may have been stopped for so long that another owner began."""
-        now, limit = self._ports.now_ms(), self._settings.unverified_ms_max
-        if now - self._verified_at_ms <= limit:
-            return False
-        await self._look()
-        return True
-
     async def _append(self, events: tuple[TokenEvent, ...]) -> None:
         try:
-            await self._verifying(self._log.append(events))
+            await self._log.append(events)
         except OutcomeUnknown:
-            await self._look()
+            await self._log.look()
             # What may still land must not count after what is read now.
             if not self._log.answer.ended:
                 await self._claim()
@@ -289,11 +265,12 @@ class TurnRun:
 
     async def _fail(self, refusal: Refusal) -> None:
         await self._close()
-        if await self._verify_if_silent():
+        if self._log.may_be_replaced:
+            await self._log.look()
             return
         await self._end(core.failed(self._log.answer, self._turn.turn_id, refusal))
 
     async def _end(self, terminal: Terminal, piece: tuple[TokenEvent, ...] = ()) -> None:
         """The last piece and the terminal. Only the log knows whether it counts, and what is to be billed."""
         await self._append((*piece, terminal))
-        await self._verifying(self._log.look_back())
+        await self._log.look_back()

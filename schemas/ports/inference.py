@@ -42,33 +42,32 @@ class Feed(Protocol):
         ...
 
 
-class Pile:
-    """Where a backend that need not be read all the time keeps what has come of an answer: a ``Feed``.
+class _NoFeed:
+    """The feed of an answer of which nothing can come yet."""
 
-    Whoever reads the answer makes it with what to call when there is something to take, which may be in vain.
+    def take(self) -> Sequence[Generated]:
+        return ()
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+
+_NO_FEED: Final = _NoFeed()
+
+
+class Pile:
+    """Where a backend that need not be read all the time keeps what has come of an answer.
+
+    Whoever reads the answer makes it with what to call when there is something to take, which may be in vain, and
+    takes it from the ``feed``, which the backend sets.
     """
 
     def __init__(self, on_more: Callable[[], None]) -> None:
-        self.on_more: Final = on_more
-        self._feed: Feed | None = None
-
-    def fed_by(self, feed: Feed) -> None:
-        """The backend says what takes and holds for this."""
-        self._feed = feed
-
-    def take(self) -> Sequence[Generated]:
-        """See ``Feed.take``."""
-        return self._feed.take() if self._feed else ()
-
-    def pause(self) -> None:
-        """See ``Feed.pause``."""
-        if self._feed:
-            self._feed.pause()
-
-    def resume(self) -> None:
-        """See ``Feed.resume``."""
-        if self._feed:
-            self._feed.resume()
+        self.on_more = on_more
+        self.feed: Feed = _NO_FEED
 
 
 class InferenceBackend(Protocol):

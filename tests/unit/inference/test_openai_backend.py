@@ -78,8 +78,8 @@ async def test_what_came_piles_up_until_it_is_taken() -> None:
         async with aclosing(backend.generate(make_request(), "", pile)) as steps:
             end = asyncio.ensure_future(anext(steps))
             await more.wait()
-            assert [step.text for step in pile.take()] == ["a"]
-            assert pile.take() == []
+            assert [step.text for step in pile.feed.take()] == ["a"]
+            assert pile.feed.take() == []
             upstream.go_on.set()
             # What nobody took is told before the failure.
             assert (await end).text == " b"
@@ -94,14 +94,14 @@ async def test_nothing_comes_while_it_is_paused_and_all_of_it_afterwards() -> No
         async with aclosing(backend.generate(make_request(), "", pile)) as steps:
             end = asyncio.ensure_future(anext(steps))
             await more.wait()
-            assert [step.text for step in pile.take()] == ["a"]
-            pile.pause()
+            assert [step.text for step in pile.feed.take()] == ["a"]
+            pile.feed.pause()
             upstream.go_on.set()
             await upstream.said.wait()
             # After an answer on another connection this one's would have come too.
             assert await backend.ready()
-            assert pile.take() == []
-            pile.resume()
+            assert pile.feed.take() == []
+            pile.feed.resume()
             assert (await end).text == " b c"
 
 
@@ -118,7 +118,7 @@ async def test_an_end_that_is_taken_ends_the_answer_before_its_connection() -> N
         pile = Pile(more.set)
         steps = backend.generate(make_request(), "", pile)
         end = asyncio.ensure_future(anext(steps))
-        while not (taken := pile.take()):
+        while not (taken := pile.feed.take()):
             await more.wait()
         assert [step.text for step in taken] == ["a"]
         assert (await end).finish_reason == "stop"

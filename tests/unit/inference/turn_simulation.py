@@ -268,7 +268,7 @@ class Piling:
         self._pile = pile
         self._steps: list[Generated] = []
         self._paused = False
-        pile.fed_by(self)
+        pile.feed = self
 
     def put(self, step: Generated) -> None:
         self._steps.append(step)
