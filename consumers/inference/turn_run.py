@@ -55,24 +55,28 @@ class TurnRun:
         """Bring the turn to its end. Raises Retryable."""
         try:
             async with asyncio.TaskGroup() as group:
-                await self._answer(group)
+                self._start_early(group)
+                try:
+                    found_ended = await self._bring_to_its_end(group)
+                finally:
+                    await self._close()
         except ExceptionGroup as failures:
             # The task of the generation keeps its failures to itself, so this is the one of the run itself.
             raise failures.exceptions[0] from None
         finally:
             self._clock.close()
+        if not self._gone:
+            await self._tell(found_ended=found_ended)
 
-    async def _answer(self, group: asyncio.TaskGroup) -> None:
+    def _start_early(self, group: asyncio.TaskGroup) -> None:
+        """Let the prefill of a young turn overlap its fence."""
         now = self._ports.now_ms()
         self._shut_out = self._elsewhere is not None and not self._ports.breaker.allows(self._clock.now_s)
         if not self._clock.over and not self._shut_out and core.looks_fresh(self._request, now, self._settings):
             self._start(group)
-        try:
-            found_ended = await self._bring_to_its_end(group)
-        finally:
-            await self._close()
-        if self._gone:
-            return
+
+    async def _tell(self, *, found_ended: bool) -> None:
+        """Bill the turn, and tell operators of it."""
         pool, turn_id = self._request.pool, self._turn.turn_id
         usage = core.usage_recorded(self._request, self._log.answer, self._ports.billing)
         # A terminal that was found, not written here, is billed again: perhaps nobody did.

@@ -3,7 +3,6 @@
 from typing import Final
 
 from schemas.errors import RecordTooLarge
-from schemas.headers import Headers
 from schemas.ports import Outgoing
 from schemas.topics import MAX_RECORD_BYTES, plan_topics
 
@@ -16,7 +15,11 @@ _MESSAGE_BYTES: Final = "max.message.bytes"
 
 def record_bytes(record: Outgoing) -> int:
     """An upper bound, in bytes, of the uncompressed batch that holds ``record`` alone."""
-    return _FIXED_BYTES + len(record.key) + len(record.value) + _headers_bytes(record.headers)
+    total = _FIXED_BYTES + len(record.key) + len(record.value)
+    for name, value in record.headers:
+        name_bytes = len(name) if name.isascii() else len(name.encode())
+        total += _HEADER_BYTES + name_bytes + len(value)
+    return total
 
 
 def check_size(record: Outgoing) -> None:
@@ -28,14 +31,6 @@ def check_size(record: Outgoing) -> None:
     limit = _LIMITS.get(record.topic, MAX_RECORD_BYTES)
     if size > limit:
         raise RecordTooLarge(f"{record.topic}: a record of {size} bytes exceeds the limit of {limit}")
-
-
-def _headers_bytes(headers: Headers) -> int:
-    total = 0
-    for name, value in headers:
-        name_bytes = len(name) if name.isascii() else len(name.encode())
-        total += _HEADER_BYTES + name_bytes + len(value)
-    return total
 
 
 _LIMITS: Final = {plan.name: int(dict(plan.config)[_MESSAGE_BYTES]) for plan in plan_topics(None, None, 1)}
