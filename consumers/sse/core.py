@@ -100,11 +100,10 @@ class Piece(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one batch of events brings, in the terms of a client. ``deltas`` counts those up to here."""
+    """How far a turn has come, in the terms of a client. ``deltas`` counts those up to here."""
 
     cleared: Cleared | None = None
     started: bool = False
-    pieces: tuple[Piece, ...] = ()
     deltas: int = 0
     terminal: Terminal | None = None
     terminal_offset: int = 0
@@ -144,11 +143,10 @@ def identity_of(turn: Turn | Cleared | StoredAnswer, settings: SseSettings, api:
     )
 
 
-def read_step(events: Sequence[Placed], before: Step) -> Step:
-    """The step that ``events`` make after ``before``: new pieces, and whatever else is known by now.
+def read_step(events: Sequence[Placed], before: Step) -> tuple[Step, list[Piece]]:
+    """The step that ``events`` make after ``before``, and the pieces of text that they bring.
 
-    ``events`` are the ones that count (``schemas.stream_state``), in order. Pieces of ``before`` are dropped: they
-    were its own news.
+    ``events`` are the ones that count (``schemas.stream_state``), in order.
     """
     cleared, started, deltas = before.cleared, before.started, before.deltas
     terminal, terminal_offset, persisted = before.terminal, before.terminal_offset, before.persisted
@@ -169,7 +167,7 @@ def read_step(events: Sequence[Placed], before: Step) -> Step:
             case _:
                 # Probes and attachments are the log's own affair.
                 pass
-    return Step(cleared, started, tuple(pieces), deltas, terminal, terminal_offset, persisted)
+    return Step(cleared, started, deltas, terminal, terminal_offset, persisted), pieces
 
 
 def piece_of(delta: Delta, offset: int) -> Piece:

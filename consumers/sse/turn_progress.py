@@ -177,12 +177,13 @@ class TurnProgress:
         return None if self._stopped else self._wait_s()
 
     def _read(self, events: Sequence[Placed]) -> None:
-        before, step = self._step, read_step(events, self._step)
+        before = self._step
+        step, pieces = read_step(events, before)
         self._step = step
         if before.cleared is None and step.cleared is not None:
             # The stages know more of it than the edge did: which model answers, and where.
             self.identity = identity_of(step.cleared, self._settings, self.identity.api)
-        self._pieces += step.pieces
+        self._pieces += pieces
         if step.started or step.terminal is not None:
             self.note_started()
 

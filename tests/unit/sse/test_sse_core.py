@@ -29,10 +29,10 @@ def delta(seq: int, text: str) -> Delta:
 
 def test_a_step_adds_to_what_is_known_and_brings_only_new_text() -> None:
     fence = AttemptStarted(turn_id=TURN, attempt=1, owner="gpu")
-    first = read_step([Placed(fence, 7), Placed(delta(0, "a"), 8), Placed(delta(1, "b"), 11)], Step())
-    last = read_step([Placed(FINISHED, 12), Placed(Persisted(turn_id=TURN, message_seq=1), 13)], first)
-    assert first == Step(started=True, pieces=(Piece("a", 0, 8), Piece("b", 1, 11)), deltas=2)
-    assert (last.pieces, last.deltas, last.terminal, last.terminal_offset) == ((), 2, FINISHED, 12)
+    first, pieces = read_step([Placed(fence, 7), Placed(delta(0, "a"), 8), Placed(delta(1, "b"), 11)], Step())
+    last, no_pieces = read_step([Placed(FINISHED, 12), Placed(Persisted(turn_id=TURN, message_seq=1), 13)], first)
+    assert (first, pieces) == (Step(started=True, deltas=2), [Piece("a", 0, 8), Piece("b", 1, 11)])
+    assert (no_pieces, last.deltas, last.terminal, last.terminal_offset) == ([], 2, FINISHED, 12)
     assert last.persisted is not None
 
 
