@@ -74,7 +74,10 @@ class KafkaLogReader:
         found = dict(await self._list_offsets(dict.fromkeys(partitions, timestamp_ms)))
         nothing_newer = [partition for partition, offset in found.items() if offset == _NOT_FOUND]
         if nothing_newer:
-            found.update(await self.end_offsets(nothing_newer))
+            # The end first, then once more: what was appended since must not be skipped.
+            ends = await self.end_offsets(nothing_newer)
+            for partition, offset in (await self._list_offsets(dict.fromkeys(nothing_newer, timestamp_ms))).items():
+                found[partition] = ends[partition] if offset == _NOT_FOUND else offset
         return found
 
     async def read_range(self, partition: TopicPartition, start: int, stop: int) -> Sequence[Record]:
