@@ -17,7 +17,7 @@ from schemas.ports import Record, TopicPartition
 from turnstream.log.haste import Haste, limits_of
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_records import records_of
-from turnstream.log.kafka_wire import EARLIEST, KafkaWire
+from turnstream.log.kafka_wire import KafkaWire
 from turnstream.log.settings import KafkaSettings
 from turnstream.log.wire.follower import Follower
 
@@ -63,8 +63,10 @@ class KafkaGroupConsumer:
         self._expelled_s: deque[float] = deque(maxlen=settings.expulsions_max)
         self._kafka = self._client()
         self._wire = KafkaWire(settings)
-        self._follower = Follower(self._wire.cluster, lambda: limits_of(haste, settings, coming=self._coming))
         self._coming = False
+        self._follower = Follower(
+            self._wire.cluster, lambda: limits_of(haste, settings, coming=self._coming), self._wire.earliest
+        )
 
     def _client(self) -> Any:
         settings = self._settings
@@ -117,10 +119,6 @@ class KafkaGroupConsumer:
                 await asyncio.sleep(_REBALANCE_GRACE_S)
                 return []
             found = await self._follower.next_entries(records_max, wait_s)
-            expired = self._follower.expired()
-            if expired:
-                # Retention overtook this member: read on with the oldest that is left.
-                self._follower.follow(await self._wire.list_offsets(dict.fromkeys(expired, EARLIEST)))
         self._coming = bool(found)
         records: list[Record] = []
         for partition, entries in found.items():

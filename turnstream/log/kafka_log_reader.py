@@ -13,7 +13,7 @@ from schemas.ports import Record, TopicPartition
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_records import records_of
-from turnstream.log.kafka_wire import EARLIEST, LATEST, KafkaWire
+from turnstream.log.kafka_wire import LATEST, KafkaWire
 from turnstream.log.known_records import KnownRecords
 from turnstream.log.ranges import Entry, PartitionReads, RangeRead, Span
 from turnstream.log.settings import KafkaSettings
@@ -177,7 +177,7 @@ class KafkaLogReader:
         self, partitions: Sequence[TopicPartition], wanted: Mapping[TopicPartition, Span]
     ) -> Mapping[TopicPartition, Fetched]:
         """Retention took the beginning: go on with the oldest record that is left."""
-        earliest = await self._wire.list_offsets(dict.fromkeys(partitions, EARLIEST))
+        earliest = await self._wire.earliest(partitions)
         return {partition: Fetched((), max(offset, wanted[partition].start)) for partition, offset in earliest.items()}
 
     def _give(self, partition: TopicPartition, start: int, got: Fetched) -> bool:

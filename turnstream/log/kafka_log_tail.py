@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from schemas.ports import Record, TopicPartition
 from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_records import records_of
-from turnstream.log.kafka_wire import EARLIEST, LATEST, KafkaWire
+from turnstream.log.kafka_wire import LATEST, KafkaWire
 from turnstream.log.settings import KafkaSettings
 from turnstream.log.wire.fetch import FetchLimits
 from turnstream.log.wire.follower import Follower
@@ -31,7 +31,7 @@ class KafkaLogTail:
         limits = FetchLimits(
             settings.fetch_wait_ms_max, 1, settings.fetch_bytes_max, settings.fetch_partition_bytes_max
         )
-        self._follower = Follower(self._wire.cluster, lambda: limits)
+        self._follower = Follower(self._wire.cluster, lambda: limits, self._wire.earliest)
 
     async def __aenter__(self) -> Self:
         """Fix the positions. Raises Retryable when that takes longer than ``start_seconds_max``."""
@@ -58,10 +58,6 @@ class KafkaLogTail:
         """
         with kafka_failures("poll the tail"):
             found = await self._follower.next_entries(records_max, wait_s)
-            expired = self._follower.expired()
-            if expired:
-                # Retention overtook a tail that stood still: read on with the oldest that is left.
-                self._follower.follow(await self._wire.list_offsets(dict.fromkeys(expired, EARLIEST)))
         return [record for partition, entries in found.items() for record in records_of(partition, entries)]
 
     def position(self, partition: TopicPartition) -> int:

@@ -31,7 +31,7 @@ from turnstream.log.wire.fetch import FetchedBatches, FetchLimits, fetch_request
 
 # Special timestamps of ListOffsets.
 LATEST: Final = -1
-EARLIEST: Final = -2
+_EARLIEST: Final = -2
 _READ_UNCOMMITTED: Final = 0
 _NO_WAIT_MS: Final = 0
 _BYTES_MIN: Final = 1
@@ -82,8 +82,12 @@ class KafkaWire:
                 found[result.partition] = fetched
         return found
 
+    async def earliest(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The oldest offset that retention left, of each; see ``list_offsets``."""
+        return await self.list_offsets(dict.fromkeys(partitions, _EARLIEST))
+
     async def list_offsets(self, timestamps: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """Per partition the first offset at or after the timestamp (Unix ms, LATEST or EARLIEST); -1 if none.
+        """Per partition the first offset at or after the timestamp (Unix ms, or LATEST); -1 if none.
 
         Asks again until the leaders are known and answer. Raises KafkaError when one refuses for good.
         """

@@ -32,11 +32,14 @@ def batch(first_offset: int, values: Sequence[bytes]) -> bytes:
     return struct.pack(">q", first_offset) + bytes(builder.build())[8:]
 
 
-def answer(found: Mapping[TopicPartition, bytes], code: int = 0, end: int = 9) -> bytes:
-    entries = (
-        (partition, struct.pack(">ihqqqii", partition.partition, code, end, end, 0, -1, len(data)) + data)
-        for partition, data in found.items()
-    )
+def answer(found: Mapping[TopicPartition, bytes | int], end: int = 9) -> bytes:
+    """Of each partition its batches, or an error code."""
+    entries = []
+    for partition, one in found.items():
+        code, data = (one, b"") if isinstance(one, int) else (0, one)
+        entries.append(
+            (partition, struct.pack(">ihqqqii", partition.partition, code, end, end, 0, -1, len(data)) + data)
+        )
     return struct.pack(">ihi", 0, 0, 0) + by_topic(entries)
 
 
@@ -61,13 +64,19 @@ class World:
     def __init__(self) -> None:
         self.cluster = ClusterDouble()
         cluster: Any = self.cluster
-        self.follower = Follower(cluster, lambda: LIMITS)
+        self.earliest: Mapping[TopicPartition, int] | None = {FIRST: 6}
+        self.follower = Follower(cluster, lambda: LIMITS, self._earliest)
         self.follower.follow({FIRST: 5, SECOND: 7})
 
     @property
     def wire(self) -> WireDouble:
         assert self.cluster.wire is not None
         return self.cluster.wire
+
+    async def _earliest(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        if self.earliest is None:
+            raise NotLeaderForPartitionError
+        return {partition: self.earliest[partition] for partition in partitions}
 
     async def look(self, records_max: int = 10) -> dict[TopicPartition, list[bytes]]:
         """What there is now."""
@@ -143,18 +152,32 @@ async def test_a_new_partition_does_not_wait_for_the_end_of_a_poll(world: World)
     assert [asked(body) for body, _ in world.wire.sent] == [{0: 5, 1: 7, 2: 1}]
 
 
-async def test_a_position_that_retention_overtook_is_told(world: World) -> None:
+async def test_where_retention_overtook_a_position_it_goes_on_with_the_oldest_that_is_left(world: World) -> None:
     await world.look()
-    world.wire.answer(answer({FIRST: b""}, OffsetOutOfRangeError.errno))
-    assert world.follower.expired() == [FIRST]
-    world.follower.follow({FIRST: 6})
-    assert world.follower.expired() == []
+    world.wire.answer(answer({FIRST: OffsetOutOfRangeError.errno}))
+    polling = asyncio.create_task(world.follower.next_entries(10, 5))
+    await asyncio.sleep(0)
+    assert [asked(body) for body, _ in world.wire.sent] == [{0: 6, 1: 7}]
+    world.wire.answer(answer({FIRST: batch(6, [b"6"])}))
+    assert values(await polling) == {FIRST: [b"6"]}
+
+
+async def test_what_came_is_not_lost_when_the_oldest_cannot_be_found(world: World) -> None:
+    await world.look()
+    world.earliest = None
+    world.wire.answer(answer({FIRST: OffsetOutOfRangeError.errno, SECOND: batch(7, [b"7"])}))
+    assert await world.look() == {SECOND: [b"7"]}
+    with pytest.raises(NotLeaderForPartitionError):
+        await world.look()
+    world.earliest = {FIRST: 6}
+    assert await world.look() == {}
+    assert [asked(body) for body, _ in world.wire.sent] == [{0: 6, 1: 8}]
 
 
 async def test_a_leader_that_moved_is_looked_for(world: World) -> None:
     polling = asyncio.create_task(world.follower.next_entries(10, 5))
     await asyncio.sleep(0)
-    world.wire.answer(answer({FIRST: b""}, NotLeaderForPartitionError.errno))
+    world.wire.answer(answer({FIRST: NotLeaderForPartitionError.errno}))
     assert world.cluster.refreshed
     async with asyncio.timeout(5):
         while not world.wire.sent:  # noqa: ASYNC110 - the follower has no event for it
@@ -165,7 +188,7 @@ async def test_a_leader_that_moved_is_looked_for(world: World) -> None:
 
 async def test_a_refusal_is_raised_once(world: World) -> None:
     await world.look()
-    world.wire.answer(answer({FIRST: b""}, TopicAuthorizationFailedError.errno))
+    world.wire.answer(answer({FIRST: TopicAuthorizationFailedError.errno}))
     with pytest.raises(TopicAuthorizationFailedError):
         await world.look()
     assert await world.look() == {}

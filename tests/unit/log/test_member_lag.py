@@ -27,9 +27,6 @@ class GaveTwoRecords:
     async def next_entries(self, _records_max: int, _wait_s: float) -> Mapping[TopicPartition, list[Any]]:
         return {ONE: [entry(3, 50_000), entry(4, 60_000)]}
 
-    def expired(self) -> list[TopicPartition]:
-        return []
-
     def position(self, partition: TopicPartition) -> int:
         return {ONE: 5, TWO: 0}[partition]
 

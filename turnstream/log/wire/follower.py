@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, KeysView, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -20,6 +21,9 @@ from turnstream.log.wire.fetch import FetchedBatches, FetchLimits, fetch_request
 # After an answer that says "not now".
 _BACKOFF_S: Final = 0.05
 _NO_END: Final = 2**63 - 1
+
+# The oldest offset that retention left, of each partition. Raises KafkaError.
+Earliest = Callable[[Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -38,12 +42,14 @@ class Follower:
     """Long polls, one of a broker at a time, asked for when nothing is left to give out.
 
     So a reader that is busy gets all that came meanwhile at once, and one that waits gets a record one turn of the
-    event loop after the broker's answer. ``limits`` is asked before each poll.
+    event loop after the broker's answer. ``limits`` is asked before each poll. Where retention has overtaken a
+    position, reading goes on with the oldest record that is left: ``earliest`` says where that lies.
     """
 
-    def __init__(self, cluster: Cluster, limits: Callable[[], FetchLimits]) -> None:
+    def __init__(self, cluster: Cluster, limits: Callable[[], FetchLimits], earliest: Earliest) -> None:
         self._cluster = cluster
         self._limits = limits
+        self._earliest = earliest
         self._followed: dict[TopicPartition, _Followed] = {}
         self._asked: set[BrokerConnection] = set()
         self._error: KafkaError | None = None
@@ -86,26 +92,31 @@ class Follower:
         followed = self._followed.get(partition)
         return None if followed is None else followed.high_watermark
 
-    def expired(self) -> Sequence[TopicPartition]:
-        """Whose position retention has overtaken: ``follow`` them from somewhere else."""
-        return [partition for partition, followed in self._followed.items() if followed.expired]
-
     async def next_entries(self, records_max: int, wait_s: float) -> Mapping[TopicPartition, Sequence[Entry]]:
-        """Up to ``records_max`` records, in order per partition; none after ``wait_s``, or when one expires.
+        """Up to ``records_max`` records, in order per partition; none after ``wait_s``.
 
-        Raises KafkaError when a broker refuses for good.
+        Raises KafkaError when a broker refuses for good; nothing that came is lost by that.
         """
         deadline_s = self._loop.time() + wait_s
         while not (found := self._give(records_max)):
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
+            await self._skip_expired(deadline_s)
             useful_s = self._ask()
             left_s = deadline_s - self._loop.time()
-            if left_s <= 0 or self.expired():
+            if left_s <= 0:
                 break
             await self._wait(min(left_s, useful_s))
         return found
+
+    async def _skip_expired(self, deadline_s: float) -> None:
+        # Only while there is nothing to give out: what was given out would be lost with a failure here.
+        expired = [partition for partition, followed in self._followed.items() if followed.expired]
+        if expired:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline_s):
+                    self.follow(await self._earliest(expired))
 
     def _give(self, records_max: int) -> dict[TopicPartition, Sequence[Entry]]:
         found: dict[TopicPartition, Sequence[Entry]] = {}
