@@ -80,6 +80,11 @@ class Lane:
         self._batch_bytes_max = batch_bytes_max
 
     @property
+    def idle(self) -> bool:
+        """Whether it has nothing to send: the next batch has to be announced."""
+        return self.sending is None and not self.waiting
+
+    @property
     def oldest_s(self) -> float:
         """When the oldest of its batches was opened, on the loop's clock; infinite without one."""
         oldest = self.sending or (self.waiting[0] if self.waiting else None)

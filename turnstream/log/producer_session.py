@@ -93,7 +93,7 @@ class ProducerSession:
         if lane is None:
             lane = Lane(partition, self._settings.compression, self._settings.batch_bytes_max)
             self._lanes[partition] = lane
-        begins = lane.sending is None and not lane.waiting
+        begins = lane.idle
         timestamp_ms = now_ms if record.timestamp_ms is None else record.timestamp_ms
         place = lane.add(record, timestamp_ms, self._loop.time())
         self._pending += 1

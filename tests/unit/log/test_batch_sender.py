@@ -45,7 +45,7 @@ class Sending:
 
     def add(self, partition: TopicPartition, value: bytes) -> None:
         lane = self.lanes[partition]
-        begins = lane.sending is None and not lane.waiting
+        begins = lane.idle
         lane.add(Outgoing(partition.topic, b"k", value), 1, 0.0)
         if begins:
             self.sender.announce(lane)

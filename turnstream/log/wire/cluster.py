@@ -103,13 +103,11 @@ class Cluster:
 
     async def partitions_of(self, topic: str) -> int:
         """How many partitions ``topic`` has. Waits for one that nobody knows yet; the deadline is the caller's."""
-        while True:
-            partitions = self._client.cluster.partitions_for_topic(topic)
-            if partitions:
-                return len(partitions)
-            await self._client.add_topic(topic)
-            await self._client.force_metadata_update()
+        await self._client.add_topic(topic)
+        while not (partitions := self._client.cluster.partitions_for_topic(topic)):
             await asyncio.sleep(RETRY_S)
+            await self._client.force_metadata_update()
+        return len(partitions)
 
     async def producer_id(self) -> ProducerId:
         """A fresh producer id (KIP-98). Raises KafkaError for good; the deadline is the caller's."""
