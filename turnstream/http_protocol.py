@@ -48,6 +48,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     # Beyond thirty attributes each object would keep a table of their names; uvicorn has twenty-eight.
     __slots__ = ("_head_bytes", "_head_open", "_head_timer", "_limits", "_message_open")
 
+    # There is none while nothing is to be parsed; uvicorn's scope is one of ASGI's, which has no room for more.
+    parser: Any
+    scope: Any
+
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         if not isinstance(config, BoundedConfig):
@@ -58,7 +62,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._message_open = False
         # An empty deque takes more than half a KiB.
-        self.pipeline = []  # type: ignore[assignment]
+        self.pipeline: Any = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head, not for ever."""
@@ -81,7 +85,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._message_open:
             # While an answer streams for minutes nothing is parsed.
-            self.parser = None  # type: ignore[assignment]
+            self.parser = None
         if self._head_open:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes_max:
@@ -134,8 +138,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         link = ConnectionLink(self.transport, self.flow, self.loop)
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope |= {
+        self.scope |= {
             "method": self.parser.get_method().decode("ascii"),
             "http_version": version,
             "path": unquote(path) if "%" in path else path,

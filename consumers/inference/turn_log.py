@@ -61,11 +61,6 @@ class TurnLog:
         # When that began which succeeded last: every step does only if no other owner had begun by then.
         self._verified_at_ms = 0
 
-    @property
-    def may_be_replaced(self) -> bool:
-        """Whether this owner was silent for so long that another one may have begun: ``look`` before writing."""
-        return self._now_ms() - self._verified_at_ms > self._settings.unverified_ms_max
-
     async def claim(self) -> int:
         """Become the one writer, or find the turn's terminal: ``answer`` is then what the log says.
 
@@ -97,6 +92,16 @@ class TurnLog:
         """
         begun_ms = self._now_ms()
         await self._look_to((await self._reader.end_offsets([self._source]))[self._source], begun_ms)
+
+    async def look_if_silent(self) -> bool:
+        """Look before writing if this owner was silent for so long that another one may have begun; whether it did.
+
+        Raises Displaced, Retryable.
+        """
+        if self._now_ms() - self._verified_at_ms <= self._settings.unverified_ms_max:
+            return False
+        await self.look()
+        return True
 
     async def look_back(self) -> None:
         """The same, but only to its own last record: whether that counts, what comes after it does not change.

@@ -143,8 +143,7 @@ class TurnRun:
     async def _send(self, generation: Generation, pieces: tuple[Piece, ...]) -> None:
         if self._ports.breaker.succeed():
             self._ports.metrics.gauge("turnstream_pool_breaker_open", 0, pool=self._request.pool)
-        if self._log.may_be_replaced:
-            await self._log.look()
+        if await self._log.look_if_silent():
             return
         answer = self._log.answer
         verdict = verdict_on(self._ports.policy, answer, pieces, self._settings.policy_window_chars_max)
@@ -193,10 +192,7 @@ class TurnRun:
 
     async def _go_elsewhere(self) -> None:
         """Give the turn to the next pool. If this is repeated, the fence there decides as it does here."""
-        if self._elsewhere is None:
-            return
-        if self._log.may_be_replaced:
-            await self._log.look()
+        if self._elsewhere is None or await self._log.look_if_silent():
             return
         topic = INFERENCE_REQUESTS[self._elsewhere.pool]
         record = self._log.record(topic, self._turn.conversation_id, self._elsewhere)
@@ -269,8 +265,7 @@ class TurnRun:
 
     async def _fail(self, refusal: Refusal) -> None:
         await self._close()
-        if self._log.may_be_replaced:
-            await self._log.look()
+        if await self._log.look_if_silent():
             return
         await self._end(core.failed(self._log.answer, self._turn.turn_id, refusal))
 
