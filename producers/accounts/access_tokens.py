@@ -11,6 +11,7 @@ from joserfc.jws import JWSRegistry
 
 from producers.accounts.core import AccountsSettings
 from producers.accounts.signing_keys import ALGORITHM, SigningKeys
+from producers.http.bounded import forget_oldest
 from schemas.accounts import SessionCredential
 
 TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - a media type
@@ -84,8 +85,7 @@ class AccessTokens:
         session = self._check(text)
         if session is not None:
             self._checked[text] = session
-            if len(self._checked) > TOKENS_REMEMBERED_MAX:
-                self._checked.popitem(last=False)
+            forget_oldest(self._checked, TOKENS_REMEMBERED_MAX)
         return session
 
     def _check(self, text: str) -> SessionCredential | None:

@@ -6,6 +6,8 @@ from collections.abc import Hashable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from producers.http.bounded import forget_oldest
+
 _MINUTE_S: Final = 60.0
 _IPV6_NETWORK_BITS: Final = 64
 
@@ -34,8 +36,7 @@ class AttemptLimit:
             return max(1, math.ceil(excess_s))
         self._whole_s[name] = whole_s
         self._whole_s.move_to_end(name)
-        if len(self._whole_s) > self._entries_max:
-            self._whole_s.popitem(last=False)
+        forget_oldest(self._whole_s, self._entries_max)
         return None
 
 

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
+from producers.http.bounded import forget_oldest
 from producers.http.refused import RequestRefused
 from schemas.accounts import Account, AccountChanged, Credential
 from schemas.errors import invalid_api_key
@@ -80,6 +81,5 @@ class Accounts:
                 break
         self._cached[credential.name] = (asked_s + self._limits.key_cache_seconds, account)
         self._cached.move_to_end(credential.name)
-        if len(self._cached) > self._limits.key_cache_entries_max:
-            self._cached.popitem(last=False)
+        forget_oldest(self._cached, self._limits.key_cache_entries_max)
         return account

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 
 from producers.http.accounts import Accounts
 from producers.http.api_keys import bearer_token, key_hash, parse_api_key
+from producers.http.bounded import forget_oldest
 from producers.http.refused import RequestRefused
 from schemas import errors
 from schemas.accounts import Account, ApiKeyCredential, Credential, SessionCredential
@@ -70,8 +71,7 @@ class Callers:
     def _remember(self, name: bytes, credential: ApiKeyCredential) -> None:
         # A key that was well-formed once always is; whether it passes, ``resolve`` asks each time.
         self._known[name] = credential
-        if len(self._known) > _KNOWN_MAX:
-            self._known.popitem(last=False)
+        forget_oldest(self._known, _KNOWN_MAX)
 
 
 def authenticate(authorization: Sequence[str], pepper: bytes, check_token: CheckToken) -> Credential:

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 import structlog
 
 from producers.http.accounts import Accounts
+from producers.http.bounded import forget_oldest
 from schemas.accounts import ApiKeyCredential, Credential
 from schemas.errors import Retryable
 
@@ -35,14 +36,14 @@ class KeyUses:
         """A request came with ``credential`` at ``now_ms``."""
         if isinstance(credential, ApiKeyCredential) and now_ms - self._noted.get(credential, -_MINUTE_MS) >= _MINUTE_MS:
             self._used[credential] = now_ms
-            _bound(self._used, self._keys_max)
+            forget_oldest(self._used, self._keys_max)
 
     async def flush(self, accounts: Accounts) -> None:
         """Write what was noted, up to ``per_flush_max`` keys; the others at the next call, or at a store's return."""
         for _ in range(min(len(self._used), self._per_flush_max)):
             credential, used_at_ms = self._used.popitem(last=False)
             self._noted[credential] = used_at_ms
-            _bound(self._noted, self._keys_max)
+            forget_oldest(self._noted, self._keys_max)
             try:
                 if await accounts.find(credential) is not None:
                     await self._store.note_use(credential.key_hash, used_at_ms)
@@ -51,8 +52,3 @@ class KeyUses:
                 self._used.setdefault(credential, used_at_ms)
                 del self._noted[credential]
                 return
-
-
-def _bound(entries: OrderedDict[ApiKeyCredential, int], entries_max: int) -> None:
-    while len(entries) > entries_max:
-        entries.popitem(last=False)
