@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import NamedTuple
 
 import pytest
 
@@ -11,7 +12,7 @@ from consumers.inference.http_connection import UNREAD_BYTES_MAX, Connection, Ht
 from consumers.inference.openai_backend import OpenAiBackend
 from consumers.inference.pool import BackendKind, PoolSettings
 from schemas.errors import Retryable
-from schemas.ports import Pile
+from schemas.ports import Feed, Generated, Pile
 from tests.unit.inference.inference_fakes import make_request
 from tests.unit.inference.virtual_time import run_virtually
 
@@ -63,6 +64,29 @@ async def asked(first: bytes, rest: bytes) -> AsyncIterator[tuple[Upstream, Open
         server.close()
 
 
+class Piling(NamedTuple):
+    """An answer that piles up; ``end`` is what it says last."""
+
+    upstream: Upstream
+    backend: OpenAiBackend
+    feed: Feed
+    steps: AsyncGenerator[Generated, None]
+    end: asyncio.Future[Generated]
+
+
+@asynccontextmanager
+async def piling(rest: bytes) -> AsyncIterator[Piling]:
+    """One of which ``a`` was taken; ``rest`` comes when the upstream goes on."""
+    async with asked(word("a"), rest) as (upstream, backend):
+        more = asyncio.Event()
+        pile = Pile(more.set)
+        async with aclosing(backend.generate(make_request(), "", pile)) as steps:
+            end = asyncio.ensure_future(anext(steps))
+            await more.wait()
+            assert [step.text for step in pile.feed.take()] == ["a"]
+            yield Piling(upstream, backend, pile.feed, steps, end)
+
+
 async def test_steps_come_as_they_are_said() -> None:
     async with asked(word("a"), word(" b") + REASON + END) as (upstream, backend):
         steps = backend.generate(make_request(), "")
@@ -72,37 +96,25 @@ async def test_steps_come_as_they_are_said() -> None:
 
 
 async def test_what_came_piles_up_until_it_is_taken() -> None:
-    async with asked(word("a"), word(" b")) as (upstream, backend):
-        more = asyncio.Event()
-        pile = Pile(more.set)
-        async with aclosing(backend.generate(make_request(), "", pile)) as steps:
-            end = asyncio.ensure_future(anext(steps))
-            await more.wait()
-            assert [step.text for step in pile.feed.take()] == ["a"]
-            assert pile.feed.take() == []
-            upstream.go_on.set()
-            # What nobody took is told before the failure.
-            assert (await end).text == " b"
-            with pytest.raises(Retryable):
-                await anext(steps)
+    async with piling(word(" b")) as answer:
+        assert answer.feed.take() == []
+        answer.upstream.go_on.set()
+        # What nobody took is told before the failure.
+        assert (await answer.end).text == " b"
+        with pytest.raises(Retryable):
+            await anext(answer.steps)
 
 
 async def test_nothing_comes_while_it_is_paused_and_all_of_it_afterwards() -> None:
-    async with asked(word("a"), word(" b") + word(" c")) as (upstream, backend):
-        more = asyncio.Event()
-        pile = Pile(more.set)
-        async with aclosing(backend.generate(make_request(), "", pile)) as steps:
-            end = asyncio.ensure_future(anext(steps))
-            await more.wait()
-            assert [step.text for step in pile.feed.take()] == ["a"]
-            pile.feed.pause()
-            upstream.go_on.set()
-            await upstream.said.wait()
-            # After an answer on another connection this one's would have come too.
-            assert await backend.ready()
-            assert pile.feed.take() == []
-            pile.feed.resume()
-            assert (await end).text == " b c"
+    async with piling(word(" b") + word(" c")) as answer:
+        answer.feed.pause()
+        answer.upstream.go_on.set()
+        await answer.upstream.said.wait()
+        # After an answer on another connection this one's would have come too.
+        assert await answer.backend.ready()
+        assert answer.feed.take() == []
+        answer.feed.resume()
+        assert (await answer.end).text == " b c"
 
 
 async def test_the_end_is_told_at_once_with_all_that_piled_up() -> None:
