@@ -13,12 +13,13 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
-import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition as AiokafkaPartition
 from kept import keep_if_quiet, wait_for_quiet
+from least import least_of_rounds
 from rich.console import Console
 from rich.table import Table
 from stacks import fresh_stack
@@ -105,17 +106,13 @@ async def measure_one(side: Side, settings: KafkaSettings, records: int) -> dict
         return {**await append_each(clients, records), "hop_ms": await hop_each(clients, records)}
 
 
-def measure(records: int, rounds: int) -> dict[str, Any]:
-    """The least of ``rounds`` of each figure, which others disturb the least."""
-    least: dict[str, dict[str, float]] = {name: {} for name in SIDES}
+def measure(records: int, rounds: int) -> dict[str, dict[str, float]]:
+    """All sides, on one broker."""
     with fresh_stack(StackOptions(servers=("kafka",), processes=(), bootstrap=None)) as stack:
         settings = KafkaSettings(bootstrap_servers=stack.endpoints.kafka)
-        for _ in range(rounds):
-            for name, side in SIDES.items():
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    found = runner.run(measure_one(side, settings, records))
-                least[name] = {each: min(least[name].get(each, value), value) for each, value in found.items()}
-    return {name: {each: round(value, 2) for each, value in row.items()} for name, row in least.items()}
+        return least_of_rounds(
+            rounds, {name: partial(measure_one, side, settings, records) for name, side in SIDES.items()}
+        )
 
 
 def main() -> None:

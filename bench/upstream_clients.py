@@ -10,12 +10,12 @@ import argparse
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
 
 import aiohttp
 import httpx2
-import uvloop
 from kept import keep_if_quiet, wait_for_quiet
+from least import least_of_rounds
 from rich.console import Console
 from rich.table import Table
 from sides import fake_upstream
@@ -86,16 +86,14 @@ async def _one(one: Reader) -> None:
 SIDES = {"ours": read_ours, "aiohttp": read_aiohttp, "httpx2": read_httpx}
 
 
-def measure(streams: int, rounds: int) -> dict[str, Any]:
-    """CPU microseconds a token: the least of ``rounds``, which others disturb the least."""
-    least: dict[str, float] = {}
+def measure(streams: int, rounds: int) -> dict[str, dict[str, float]]:
+    """CPU microseconds a token."""
     with fake_upstream() as (url, _):
-        for _ in range(rounds):
-            for name, read in SIDES.items():
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    per_token = 1e6 * runner.run(read(url, streams)) / (streams * TOKENS)
-                least[name] = min(least.get(name, per_token), per_token)
-    return {name: {"cpu_us_per_token": round(value, 1)} for name, value in least.items()}
+        return least_of_rounds(rounds, {name: partial(_per_token, read, url, streams) for name, read in SIDES.items()})
+
+
+async def _per_token(read: Callable[[str, int], Awaitable[float]], url: str, streams: int) -> dict[str, float]:
+    return {"cpu_us_per_token": 1e6 * await read(url, streams) / (streams * TOKENS)}
 
 
 def main() -> None:
@@ -108,7 +106,7 @@ def main() -> None:
     results = measure(options.streams, options.rounds)
     table = Table("client", "CPU a token", title=f"Reading {options.streams} streams")
     for name, row in results.items():
-        table.add_row(name, f"{row['cpu_us_per_token']} us")
+        table.add_row(name, f"{row['cpu_us_per_token']:.1f} us")
     Console().print(table)
     keep_if_quiet("upstream-clients", results, busy)
 
