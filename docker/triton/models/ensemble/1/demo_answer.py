@@ -214,7 +214,8 @@ def _compose(conversation: Conversation, last: str, tokens: int | None) -> str:
     if recalled:
         parts.append(f"\n\nI remember this conversation ({len(messages) - 1} messages before this one):")
         parts.extend(f"\n- {role}: {_shorten(text, RECALL_CHARS_MAX)}" for role, text in recalled)
-    parts.append(f'\n\nYou wrote ({len(said.split())} words): "{_shorten(said, ECHO_CHARS_MAX)}"')
+    words = len(said.split())
+    parts.append(f'\n\nYou wrote ({words} word{"" if words == 1 else "s"}): "{_shorten(said, ECHO_CHARS_MAX)}"')
     parts.append(f"\n\n{CLOSING}")
     return "".join(parts)
 
