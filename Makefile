@@ -1,5 +1,5 @@
 # The commands of the project. Each sets up what it needs; a fresh machine needs Python 3.11+, make and a network.
-PYTHON ?= python3
+PYTHON ?= $$(python3 infra/fastest_python.py)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -11,9 +11,10 @@ help: ## Show this list
 install: $(INSTALLED) ## Set up the virtual environment from the lock file
 
 $(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnstream needs Python 3.11 or newer; set PYTHON=")'
-	@echo "Setting up .venv (about a minute, once) ..."
-	@$(PYTHON) -m venv .venv
+	@python=$(PYTHON) && \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnstream needs Python 3.11 or newer; set PYTHON=")' && \
+	  echo "Setting up .venv with $$python (about a minute, once) ..." && \
+	  "$$python" -m venv .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
