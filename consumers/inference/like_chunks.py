@@ -17,22 +17,23 @@ class LikeChunks:
         self._before = ""
         self._after = ""
 
-    def texts_of(self, events: Sequence[str]) -> Sequence[str]:
-        """The texts of ``events`` if all of them are like that chunk; else none: look at each."""
-        start, stop = len(self._before), -len(self._after)
-        if not start:
-            return ()
+    def texts_of(self, events: Sequence[str], first: int) -> list[str]:
+        """The texts of ``events`` from ``first`` on, up to one that is not like that chunk and has to be parsed."""
         before, after = self._before, self._after
-        texts = [data[start:stop] for data in events if data.startswith(before) and data.endswith(after)]
-        return texts if len(texts) == len(events) and all(texts) and _is_plain("".join(texts)) else ()
-
-    def text_of(self, data: str) -> str | None:
-        """The text of ``data`` if it is like the chunk that was learned; None when it has to be parsed."""
-        if self._before and data.startswith(self._before) and data.endswith(self._after):
-            text = data[len(self._before) : -len(self._after)]
-            if text and _is_plain(text):
-                return text
-        return None
+        texts: list[str] = []
+        if not before:
+            return texts
+        start, stop = len(before), -len(after)
+        for at in range(first, len(events)):
+            data = events[at]
+            if not (data.startswith(before) and data.endswith(after)):
+                break
+            text = data[start:stop]
+            # As ``_is_plain``: a call for each would take as long as all else here.
+            if not text or '"' in text or "\\" in text:
+                break
+            texts.append(text)
+        return texts
 
     def learn(self, data: str, text: str) -> None:
         """Learn from ``data``, a chunk that says ``text`` and nothing that must not be heard twice."""

@@ -40,11 +40,7 @@ class ChunkReading:
     def feed(self, raw: bytes) -> None:
         """What came. Text counts as one token unless its chunk says more."""
         try:
-            events = self._decoder.feed(raw)
-            if texts := self._like.texts_of(events):
-                self._choices[0].say(texts)
-            else:
-                self._read_each(events)
+            self._read_each(self._decoder.feed(raw))
         except (Retryable, Malformed) as error:
             self._failure, self.over = error, True
 
@@ -76,18 +72,19 @@ class ChunkReading:
         return [*(Generated(text="", tokens=0, finish_reason=one.reason, choice=one.index) for one in firsts), totals]
 
     def _read_each(self, events: Sequence[str]) -> None:
-        for data in events:
-            if self.over:
-                return
-            text = self._like.text_of(data)
-            if text is not None:
-                self._choices[0].say((text,))
-            elif data == DONE:
-                self.over = True
+        at = 0
+        while at < len(events) and not self.over:
+            if texts := self._like.texts_of(events, at):
+                self._choices[0].say(texts)
+                at += len(texts)
             else:
-                self._read(data)
+                self._read(events[at])
+                at += 1
 
     def _read(self, data: str) -> None:
+        if data == DONE:
+            self.over = True
+            return
         chunk = _object(data)
         if chunk.get("error"):
             raise _error(chunk["error"])

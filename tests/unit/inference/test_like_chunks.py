@@ -37,9 +37,9 @@ def test_what_is_read_without_parsing_is_what_parsing_reads(texts: list[str], se
 def test_a_chunk_like_the_one_before_is_recognised(separators: tuple[str, str]) -> None:
     like = LikeChunks()
     data = chunk(separators, {"content": "a"})
-    assert like.text_of(data) is None
+    assert like.texts_of([data], 0) == []
     like.learn(data, "a")
-    assert like.text_of(chunk(separators, {"content": "née "})) == "née "
+    assert like.texts_of([chunk(separators, {"content": "née "})], 0) == ["née "]
     for other in (
         chunk(separators, {"content": ""}),
         chunk(separators, {"content": 'say "it"'}),
@@ -47,14 +47,21 @@ def test_a_chunk_like_the_one_before_is_recognised(separators: tuple[str, str]) 
         chunk(separators, {"content": "a"}, usage={"completion_tokens": 2}),
         data[:-2],
     ):
-        assert like.text_of(other) is None
+        assert like.texts_of([other], 0) == []
+
+
+def test_a_run_of_like_chunks_ends_before_one_that_has_to_be_parsed() -> None:
+    like = LikeChunks()
+    events = [chunk(COMPACT, {"content": text}) for text in ("a", "b", '"', "c")]
+    like.learn(events[0], "a")
+    assert [like.texts_of(events, first) for first in range(5)] == [["a", "b"], ["b"], [], ["c"], []]
 
 
 def test_another_member_of_that_name_is_no_text() -> None:
     like = LikeChunks()
     twice = chunk(COMPACT, {"content": "a", "reasoning": {"content": "a"}})
     like.learn(twice, "a")
-    assert like.text_of(twice) is None
+    assert like.texts_of([twice], 0) == []
 
 
 def test_calls_and_log_probabilities_that_are_said_twice_count_twice() -> None:
