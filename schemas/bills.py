@@ -8,6 +8,7 @@ and then the one that is first on the log.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cache
 from typing import Final
 
 from schemas.accounts import Account
@@ -88,6 +89,7 @@ def unused_bill(
     )
 
 
+@cache
 def _decimal(price: float) -> Decimal:
     # By its shortest text: 0.1 is a tenth, as it was written in the settings.
     return Decimal(repr(price))
