@@ -114,14 +114,19 @@ def deltas(answer: Answer, turn_id: str, pieces: Sequence[Piece]) -> tuple[Delta
     return tuple(said)
 
 
-def finished(answer: Answer, turn_id: str, reasons: Sequence[FinishReason], usage: Usage) -> Finished:
-    """The terminal of a complete answer that the caller owns, with the reason of each choice."""
+def finished(
+    answer: Answer, turn_id: str, reasons: Sequence[FinishReason], usage: Usage, *, deltas: int = 0
+) -> Finished:
+    """The terminal of an answer that the caller owns and that is complete after so many more ``deltas``.
+
+    ``reasons`` has one for each choice.
+    """
     state = answer.state
     return Finished(
         turn_id=turn_id,
         attempt=state.attempt,
         owner=state.owner or "",
-        seq=state.next_seq,
+        seq=state.next_seq + deltas,
         finish_reason=reasons[0],
         choice_reasons=tuple(reasons) if len(reasons) > 1 else (),
         usage=usage,
@@ -173,13 +178,15 @@ def finish_reasons(reported: Mapping[int, str], choices: Sequence[Choice], count
     return tuple(finish_reason(reported.get(index), calls=calls) for index, calls in enumerate(made_calls))
 
 
-def handed_over(request: InferenceRequested) -> InferenceRequested | None:
-    """The request as the next of its fallbacks gets it; None when there is none."""
-    for index, route in enumerate(request.fallbacks):
-        if route.pool in POOLS:
-            rest = request.fallbacks[index + 1 :]
-            return request.model_copy(update={"pool": route.pool, "served_model": route.model, "fallbacks": rest})
-    return None
+def next_route(request: InferenceRequested) -> Route | None:
+    """Who answers instead if the pool cannot begin: the next of the request's fallbacks; None when there is none."""
+    return next((route for route in request.fallbacks if route.pool in POOLS), None)
+
+
+def handed_over(request: InferenceRequested, to: Route) -> InferenceRequested:
+    """The request as ``to``, one of its fallbacks, gets it."""
+    rest = request.fallbacks[request.fallbacks.index(to) + 1 :]
+    return request.model_copy(update={"pool": to.pool, "served_model": to.model, "fallbacks": rest})
 
 
 def measure(prompt: Prompt, tokens_before: int, produced: Sequence[Generated], tokens: int) -> Usage:

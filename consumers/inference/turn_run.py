@@ -43,7 +43,7 @@ class TurnRun:
         self._outage: Outage | None = None
         self._blocked: ModerationDecided | None = None
         # Where the turn goes when its pool cannot begin, and whether it went.
-        self._elsewhere = core.handed_over(request)
+        self._elsewhere = core.next_route(request)
         self._shut_out = False
         self._gone = False
 
@@ -195,7 +195,8 @@ class TurnRun:
         if self._elsewhere is None or await self._log.look_if_silent():
             return
         topic = INFERENCE_REQUESTS[self._elsewhere.pool]
-        record = self._log.record(topic, self._turn.conversation_id, self._elsewhere)
+        request = core.handed_over(self._request, self._elsewhere)
+        record = self._log.record(topic, self._turn.conversation_id, request)
         await self._log.append((), (record,))
         self._gone = True
         pool, to = self._request.pool, self._elsewhere.pool
@@ -260,8 +261,8 @@ class TurnRun:
     ) -> None:
         last = () if generation.last is None else (generation.last,)
         usage = core.measure(self._request.prompt, generation.tokens_before, last, generation.tokens)
-        after = fold_all(self._log.answer, piece, self._ports.now_ms())
-        await self._end(core.finished(after, self._turn.turn_id, reasons, usage), piece)
+        terminal = core.finished(self._log.answer, self._turn.turn_id, reasons, usage, deltas=len(piece))
+        await self._end(terminal, piece)
 
     async def _fail(self, refusal: Refusal) -> None:
         await self._close()

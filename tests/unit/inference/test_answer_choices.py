@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.inference.answer import Answer, Call, Choice, answered_by, can_go_on, fold, handed_on, with_choice
-from consumers.inference.core import deltas, fence, finish_reasons, finished, handed_over
+from consumers.inference.core import deltas, fence, finish_reasons, finished, handed_over, next_route
 from consumers.inference.pieces import Piece, judged, unsent, verdict_on
 from schemas.content import Content
 from schemas.events import FinishReason, InferenceRequested, Route, Usage
@@ -139,10 +139,10 @@ def test_an_answer_goes_on_from_its_text_or_not_at_all(
 
 def test_a_turn_goes_to_its_next_fallback_whose_pool_exists() -> None:
     request = make_request().model_copy(update={"fallbacks": (Route(model="x", pool="gone"), OTHER, FAST)})
-    over = handed_over(request)
-    assert over is not None
+    assert next_route(request) == OTHER
+    over = handed_over(request, OTHER)
     assert (over.pool, over.served_model, over.fallbacks) == ("capable", "bigger", (FAST,))
-    assert handed_over(make_request()) is None
+    assert next_route(make_request()) is None
 
 
 def test_the_last_owner_gave_the_answer_and_a_fallback_that_began_keeps_the_turn() -> None:
