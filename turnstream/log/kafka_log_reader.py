@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -24,6 +24,14 @@ log = structlog.get_logger()
 # Between two looks at a log that has nothing new, or after a failed request.
 _RETRY_S: Final = 0.01
 _NOT_FOUND: Final = -1
+_WATCHES_PER_LIMIT: Final = 20
+
+
+class _Wait(NamedTuple):
+    """Who waits for a range, since when on the loop's clock; None tells that it took too long."""
+
+    answer: "asyncio.Future[Sequence[Entry] | None]"
+    since_s: float
 
 
 class KafkaLogReader:
@@ -39,7 +47,7 @@ class KafkaLogReader:
         self._wire = KafkaWire(settings)
         self._background = Background()
         self._reads: dict[TopicPartition, PartitionReads] = {}
-        self._answers: dict[RangeRead, asyncio.Future[Sequence[Entry]]] = {}
+        self._waits: dict[RangeRead, _Wait] = {}
         self._known: dict[TopicPartition, KnownRecords] = {}
         self._asked = asyncio.Event()
 
@@ -56,6 +64,7 @@ class KafkaLogReader:
                 await self._wire.close()
         await self._background.open()
         self._background.start(self._read())
+        self._background.start(self._watch())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -63,6 +72,7 @@ class KafkaLogReader:
         try:
             await self._background.close()
         finally:
+            self._give_up(asyncio.get_running_loop().time())
             await self._wire.close()
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -122,20 +132,35 @@ class KafkaLogReader:
     async def _read_entries(self, partition: TopicPartition, start: int, stop: int) -> Sequence[Entry]:
         if start >= stop:
             return ()
-        if len(self._answers) >= self._settings.ranges_pending_max:
+        if len(self._waits) >= self._settings.ranges_pending_max:
             raise Retryable("too many reads wait for their records")
         read = RangeRead(start, stop)
-        answer: asyncio.Future[Sequence[Entry]] = asyncio.get_running_loop().create_future()
-        self._answers[read] = answer
+        loop = asyncio.get_running_loop()
+        wait = self._waits[read] = _Wait(loop.create_future(), loop.time())
         self._reads.setdefault(partition, PartitionReads(self._settings.range_gap_records_max)).add(read)
         self._asked.set()
         try:
-            with kafka_failures(f"read {partition.topic}/{partition.partition}"):
-                async with asyncio.timeout(self._settings.read_seconds_max):
-                    return await answer
+            entries = await wait.answer
         finally:
-            del self._answers[read]
+            del self._waits[read]
             self._forget(partition, read)
+        if entries is None:
+            raise Retryable(f"read {partition.topic}/{partition.partition}: it took too long")
+        return entries
+
+    async def _watch(self) -> None:
+        """Give up the reads that take too long, until cancelled."""
+        # One clock for all: a timeout for each read would cost more than to hand its records out.
+        loop, limit_s = asyncio.get_running_loop(), self._settings.read_seconds_max
+        while True:
+            await asyncio.sleep(limit_s / _WATCHES_PER_LIMIT)
+            self._give_up(loop.time() - limit_s)
+
+    def _give_up(self, since_s: float) -> None:
+        """Tell whoever waits since then, or longer."""
+        for wait in self._waits.values():
+            if wait.since_s <= since_s and not wait.answer.done():
+                wait.answer.set_result(None)
 
     async def _list_offsets(self, timestamps: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         with kafka_failures("list offsets"):
@@ -185,9 +210,9 @@ class KafkaLogReader:
         if reads is None:
             return False
         for read in reads.take(start, got.entries, got.next_offset):
-            answer = self._answers.get(read)
-            if answer is not None and not answer.done():
-                answer.set_result(read.entries)
+            wait = self._waits.get(read)
+            if wait is not None and not wait.answer.done():
+                wait.answer.set_result(read.entries)
         if not reads:
             del self._reads[partition]
         return got.next_offset > start
