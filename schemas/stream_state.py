@@ -56,22 +56,23 @@ def advance(state: StreamState, event: TokenEvent) -> StreamState:
     """The state after ``event``. Returns the same object if and only if the event does not count."""
     if not counts(state, event):
         return state
+    cleared, attempt, owner, next_seq, terminal, persisted = state
     match event:
         case Delta():
-            cleared, attempt, owner, next_seq, terminal, persisted = state
-            return StreamState(cleared, attempt, owner, next_seq + 1, terminal, persisted)
+            next_seq += 1
         case AttemptStarted():
-            return state._replace(attempt=event.attempt, owner=event.owner)
+            attempt, owner = event.attempt, event.owner
         case Cleared():
-            return state._replace(cleared=event)
+            cleared = event
         case Persisted():
-            return state._replace(persisted=event)
+            persisted = event
         case Finished() | Failed() | Refused() | Cancelled():
-            return state._replace(terminal=event)
+            terminal = event
         case Attached() | Probed():
             return state
         case _:
             assert_never(event)
+    return StreamState(cleared, attempt, owner, next_seq, terminal, persisted)
 
 
 def counts(state: StreamState, event: TokenEvent) -> bool:

@@ -143,15 +143,16 @@ def fold(answer: Answer, event: TokenEvent, at_ms: int) -> Answer:
     state = advance(answer.state, event)
     if state is answer.state:
         return answer
+    _, choices, first, ended, routes = answer
     if isinstance(event, Delta):
-        first = at_ms if answer.first_token_at_ms is None else answer.first_token_at_ms
+        first = at_ms if first is None else first
         grown = answer.choice(event.choice).add(event.content.text, event.tokens, event.tool_calls, event.logprobs)
-        choices = with_choice(answer.choices, event.choice, grown)
-        return Answer(state, choices, first, answer.ended_at_ms, answer.routes)
-    if isinstance(event, AttemptStarted) and event.route is not None:
-        return answer._replace(state=state, routes=(*answer.routes, event.route))
-    ended = at_ms if state.terminal is not None and answer.state.terminal is None else answer.ended_at_ms
-    return answer._replace(state=state, ended_at_ms=ended)
+        choices = with_choice(choices, event.choice, grown)
+    elif isinstance(event, AttemptStarted):
+        routes = routes if event.route is None else (*routes, event.route)
+    elif answer.state.terminal is None and state.terminal is not None:
+        ended = at_ms
+    return Answer(state, choices, first, ended, routes)
 
 
 def fold_all(answer: Answer, events: Iterable[TokenEvent], at_ms: int) -> Answer:
