@@ -55,8 +55,8 @@ class TurnLog:
         # What was read from the log itself, up to ``_position``; ``answer`` is ahead of it by own appends.
         self._verified = Answer()
         self._position: int | None = None
-        # Where the records since then are that ``answer`` has.
-        self._own: set[int] = set()
+        # The own records since then, all of which ``answer`` has, by offset.
+        self._own: dict[int, TokenEvent] = {}
         self._tried = 0
         # When that began which succeeded last: every step does only if no other owner had begun by then.
         self._verified_at_ms = 0
@@ -126,7 +126,7 @@ class TurnLog:
         offsets = await self._producer.append([*records, *others])
         self._verified_at_ms = now
         self.answer = fold_all(self.answer, events, now)
-        self._own.update(offsets[: len(events)])
+        self._own.update(zip(offsets, events, strict=False))
 
     def outgoing(self, event: TokenEvent, now_ms: int) -> Outgoing:
         """The record of a token event of this turn.
@@ -156,16 +156,16 @@ class TurnLog:
         return max(self._own) + 1 if self._own else self._position or 0
 
     async def _read_to(self, stop: int) -> None:
-        start = await self._start() if self._position is None else self._position
-        found: list[int] = []
-        for low, high in self._pages(start, stop):
-            found += await self._reader.offsets_of(self._source, self._key, low, high)
-        # Nobody else wrote about the turn: then the log says what was appended, in that order.
-        if not self._own.issuperset(found):
-            records = await self._records(found[0], found[-1] + 1)
-            self.answer = self._verified
-            for record in records:
-                self._fold(record)
+        if self._position is None:
+            # Others have written: whoever cleared the turn, and perhaps owners before.
+            self._fold(await self._records(await self._start(), stop))
+        else:
+            found: list[int] = []
+            for low, high in self._pages(self._position, stop):
+                found += await self._reader.offsets_of(self._source, self._key, low, high)
+            # Nobody else wrote about the turn: then the log says what was appended, in that order.
+            if not set(found) <= self._own.keys():
+                self._fold(await self._records(found[0], found[-1] + 1))
         self._verified = self.answer
         self._own.clear()
         self._position = stop
@@ -186,11 +186,18 @@ class TurnLog:
         since_ms = max(0, ids.turn_time_ms(self._turn.turn_id) - self._settings.lookback_ms_max)
         return (await self._reader.offsets_at([self._source], since_ms))[self._source]
 
-    def _fold(self, record: Record) -> None:
+    def _fold(self, records: Sequence[Record]) -> None:
+        self.answer = self._verified
+        for record in records:
+            event = self._own.get(record.offset) or self._told(record)
+            if event is not None:
+                self.answer = fold(self.answer, event, record.timestamp_ms)
+
+    def _told(self, record: Record) -> TokenEvent | None:
+        """What somebody else wrote."""
         try:
-            event = serde.decode_token(record.value, record.headers)
+            return serde.decode_token(record.value, record.headers)
         except Malformed:
             # No reader counts what it cannot read, so neither does an owner.
             _log.warning("token_record_unreadable", partition=record.partition, offset=record.offset)
-            return
-        self.answer = fold(self.answer, event, record.timestamp_ms)
+            return None
