@@ -1,7 +1,6 @@
 """What the events of a turn mean to its client. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,8 +59,7 @@ class StreamBroken(Retryable):
         self.refusal = refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """The turn as its clients see it: what all of one answer shares.
 
     ``api`` is the one in whose terms this client is answered; ``request`` what it shows of the request, as JSON.
@@ -110,8 +108,7 @@ class Step(NamedTuple):
     persisted: Persisted | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How an answer ends well. ``cancelled`` is the reason when somebody stopped it before its end.
 
     ``reasons`` are those of all choices, when there are several.

@@ -3,10 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -143,7 +142,7 @@ class LiveTurns:
             _LOG.warning("attachment_not_announced", turn_id=turn_id, error=type(error).__name__)
 
     def _reader(self, turn_id: str, partition: TopicPartition, state: StreamState, position: int) -> TurnReader:
-        source = _Source(self, self._log, turn_id, partition)
+        source = _Source(self, self._log, turn_id, turn_id.encode(), partition)
         reader = TurnReader(source, self._settings, state, position)
         self._readers.add(reader)
         self._open[source.key] += 1
@@ -206,18 +205,14 @@ class LiveTurns:
             self._visited.expire(now_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(NamedTuple):
     """Implements ``TurnSource`` for one reader."""
 
     turns: LiveTurns
     log: LogReader
     turn_id: str
+    key: bytes
     partition: TopicPartition
-
-    @property
-    def key(self) -> bytes:
-        return self.turn_id.encode()
 
     def position(self) -> int:
         return self.turns.position(self.partition.partition)

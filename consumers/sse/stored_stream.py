@@ -1,7 +1,6 @@
 """A turn that only the store remembers: the frames that the log gave, or its object, from the pieces that were kept."""
 
 import json
-from dataclasses import replace
 from typing import Final
 
 from pydantic_core import to_json
@@ -54,4 +53,4 @@ def _identity(stored: StoredAnswer, settings: SseSettings, api: Api | None) -> I
     if stored.metadata is None:
         return identity
     shown = json.loads(identity.request or "{}") | {"metadata": dict(stored.metadata)}
-    return replace(identity, request=to_json(shown).decode())
+    return identity._replace(request=to_json(shown).decode())

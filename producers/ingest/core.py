@@ -1,8 +1,7 @@
 """What the edge decides about a request: which turn it is, or why it is none. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 
@@ -55,8 +54,7 @@ class IngestSettings(BaseModel):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """When a request came, in Unix milliseconds, and how its turn is called.
 
     ``conversation_id`` is for a turn that starts a conversation; ``tokens_from`` lies before every record of the turn;
@@ -70,8 +68,7 @@ class Arrival:
     origin: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A turn ready for the log, and the form in which its client wants the answer."""
 
     event: TurnSubmitted

@@ -1,8 +1,7 @@
 """Beginning turns: of the requests that bring one key, the first makes a turn and every other joins it."""
 
 import asyncio
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -21,8 +20,7 @@ _LOG: Final = structlog.get_logger(__name__)
 _JOINED: Final = "turnstream_turns_joined_total"
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(NamedTuple):
     """Who sends a request, and under which key."""
 
     sender: Sender
@@ -30,8 +28,7 @@ class Asker:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """A turn that is on the log, and the view from which its answer is written. ``joined``: not by this request."""
 
     submission: Submission

@@ -1,7 +1,6 @@
 """Giving a request its names, and putting it on the log."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -21,8 +20,7 @@ from schemas.topics import TURNS_SUBMITTED
 _LOG: Final = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(NamedTuple):
     """Who sends a request and, as far as that is known, from where (``producers.http.origins``)."""
 
     credential: Credential

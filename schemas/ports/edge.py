@@ -1,7 +1,6 @@
 """The edge: views of turns on their way to clients."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from schemas.cursors import Cursor
@@ -20,8 +19,7 @@ class Placed(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerForm:
+class AnswerForm(NamedTuple):
     """The form in which a client wants an answer. ``background``: only that it was begun, unless it is streamed."""
 
     stream: bool
@@ -29,8 +27,7 @@ class AnswerForm:
     background: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RestForm:
+class RestForm(NamedTuple):
     """What a client wants of a turn that was begun before, in the terms of ``api``.
 
     ``after`` is the place behind which it wants it, None for all: ``Cursor.seq`` for chat completions, the number of an
