@@ -1,16 +1,13 @@
 """Who sends a request."""
 
-import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Final
 
 from starlette.datastructures import Headers
 
 from producers.http.accounts import Accounts
 from producers.http.api_keys import bearer_token, key_hash, parse_api_key
-from producers.http.bounded import forget_oldest
+from producers.http.bounded import Findings
 from producers.http.refused import RequestRefused
 from schemas import errors
 from schemas.accounts import Account, ApiKeyCredential, Credential, SessionCredential
@@ -23,7 +20,6 @@ _AUTHORIZATION: Final = "authorization"
 # A JWT is three parts of base 64; no API key has a dot.
 _JWT_DOTS: Final = 2
 _KNOWN_MAX: Final = 4_096
-_DIGEST_BYTES: Final = 16
 
 
 class Callers:
@@ -34,23 +30,21 @@ class Callers:
         self._accounts = accounts
         self._pepper = pepper
         self._check_token = check_token
-        # By keyed digests of their headers: no key is kept as it was sent.
-        self._known: OrderedDict[bytes, ApiKeyCredential] = OrderedDict()
-        self._digest_key = secrets.token_bytes(_DIGEST_BYTES)
+        # By their headers.
+        self._known: Findings[ApiKeyCredential] = Findings(_KNOWN_MAX)
 
     def credential(self, headers: Headers) -> Credential:
         """The credential of a request. Raises RequestRefused (401)."""
         authorization = headers.getlist(_AUTHORIZATION)
         if len(authorization) != 1:
             return authenticate(authorization, self._pepper, self._check_token)
-        name = blake2b(authorization[0].encode(), digest_size=_DIGEST_BYTES, key=self._digest_key).digest()
-        known = self._known.get(name)
+        known = self._known.get(authorization[0])
         if known is not None:
-            self._known.move_to_end(name)
             return known
         credential = authenticate(authorization, self._pepper, self._check_token)
         if isinstance(credential, ApiKeyCredential):
-            self._remember(name, credential)
+            # A key that was well-formed once always is; whether it passes, ``resolve`` asks each time.
+            self._known.keep(authorization[0], credential)
         return credential
 
     def credential_or_none(self, headers: Headers) -> Credential | None:
@@ -67,11 +61,6 @@ class Callers:
     async def account(self, headers: Headers) -> Account:
         """Who asks. Raises RequestRefused (401), Retryable."""
         return await self.resolve(self.credential(headers))
-
-    def _remember(self, name: bytes, credential: ApiKeyCredential) -> None:
-        # A key that was well-formed once always is; whether it passes, ``resolve`` asks each time.
-        self._known[name] = credential
-        forget_oldest(self._known, _KNOWN_MAX)
 
 
 def authenticate(authorization: Sequence[str], pepper: bytes, check_token: CheckToken) -> Credential:

@@ -9,6 +9,8 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from producers.http.bounded import Findings
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -19,6 +21,8 @@ _FORWARDED_FOR: Final = "x-forwarded-for"
 _KEY_BYTES: Final = 32
 _PERSON: Final = b"ts-origin-v1"
 _ORIGIN_BYTES: Final = 8
+_KNOWN_MAX: Final = 4_096
+_UNKNOWN: Final = ""
 # One customer of a network provider has at least so much of IPv6: an address in it says no more.
 _IPV6_PREFIX_BITS: Final = 64
 
@@ -38,14 +42,22 @@ class Origins:
         """``key`` is ``origin_key``'s; ``trusted`` are the networks of our own proxies."""
         self._key = key
         self._trusted = tuple(trusted)
+        # By what clients come with; ``_UNKNOWN`` for those that show no public address.
+        self._known: Findings[str] = Findings(_KNOWN_MAX)
 
     def origin(self, scope: Scope) -> str | None:
         """The origin of an HTTP request; None for one of which no public address is known."""
         peer = scope.get("client")
         if not peer:
             return None
-        address = client_address(peer[0], Headers(scope=scope).getlist(_FORWARDED_FOR), self._trusted)
-        return None if address is None else self.of_address(address)
+        forwarded = Headers(scope=scope).getlist(_FORWARDED_FOR)
+        shown = ",".join((*forwarded, peer[0]))
+        known = self._known.get(shown)
+        if known is None:
+            address = client_address(peer[0], forwarded, self._trusted)
+            known = _UNKNOWN if address is None else self.of_address(address)
+            self._known.keep(shown, known)
+        return known or None
 
     def of_address(self, address: Address) -> str:
         """The origin of an address; all of one IPv6 /64 share it."""

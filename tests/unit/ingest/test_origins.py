@@ -60,3 +60,20 @@ def test_only_so_many_hops_are_read() -> None:
     hops = ", ".join([CLIENT, *["10.0.0.1"] * HOPS_MAX])
     assert client_address("10.0.0.1", [hops], PROXIES) is None
     assert client_address("10.0.0.1", [hops.replace(", 10.0.0.1", "", 1)], PROXIES) == ip_address(CLIENT)
+
+
+def test_a_client_that_comes_again_has_the_same_origin_and_nobody_elses() -> None:
+    origins = Origins(KEY, PROXIES)
+    seen: dict[tuple[str, ...], list[str | None]] = {}
+    for _ in range(2):
+        for peer, forwarded in ((CLIENT, ()), (OTHER, ()), (CLIENT, (OTHER,)), ("10.0.0.1", (OTHER,)), ("::1", ())):
+            headers = [(b"x-forwarded-for", value.encode()) for value in forwarded]
+            found = origins.origin({"type": "http", "client": (peer, 4711), "headers": headers})
+            seen.setdefault((peer, *forwarded), []).append(found)
+    assert seen == {
+        (CLIENT,): [origin(CLIENT)] * 2,
+        (OTHER,): [origin(OTHER)] * 2,
+        (CLIENT, OTHER): [origin(CLIENT)] * 2,
+        ("10.0.0.1", OTHER): [origin(OTHER)] * 2,
+        ("::1",): [None] * 2,
+    }
