@@ -27,12 +27,12 @@ _UNMATCHED: Final = "unmatched"
 class Exchange:
     """One request and its response.
 
-    ``request_id`` becomes the turn's public id once there is a turn; ``replayed``: another request made that turn.
+    ``turn_id`` is the turn's public id once there is a turn; ``replayed``: another request made that turn.
     ``credential``: the caller's, if the request brings a well-formed one; ``begun``: the head of the response is sent.
     """
 
-    request_id: str
     started_s: float
+    turn_id: str | None = None
     replayed: bool = False
     credential: Credential | None = None
     begun: bool = False
@@ -66,7 +66,7 @@ class HttpExchanges:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope[_EXCHANGE] = Exchange(f"req_{self._entropy(REQUEST_ENTROPY_BYTES).hex()}", self._monotonic_s())
+        scope[_EXCHANGE] = Exchange(self._monotonic_s())
         app = self._app if _client_request_id_is_valid(Headers(scope=scope)) else _CLIENT_REQUEST_ID_REFUSED
         await app(scope, receive, partial(self._send_stamped, scope, send))
 
@@ -79,9 +79,10 @@ class HttpExchanges:
         exchange = exchange_of(scope)
         exchange.begun = True
         seconds = self._monotonic_s() - exchange.started_s
+        request_id = exchange.turn_id or f"req_{self._entropy(REQUEST_ENTROPY_BYTES).hex()}"
         head["headers"] = [
             *head.get("headers", ()),
-            (b"x-request-id", exchange.request_id.encode()),
+            (b"x-request-id", request_id.encode()),
             (b"openai-processing-ms", str(round(seconds * 1000)).encode()),
             (b"openai-version", OPENAI_VERSION),
         ]

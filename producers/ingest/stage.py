@@ -123,7 +123,7 @@ class Ingest:
         begun = await self._begin(request, sender, key)
         submission = begun.submission
         turn = submission.event.turn
-        exchange.request_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
+        exchange.turn_id, exchange.replayed = ids.public_turn_id(turn.turn_id), begun.joined
         # The request is understood: its headers need not be kept for as long as the answer streams.
         scope["headers"] = ()
         return self._ports.answerer.answer(turn, begun.reader, _channel(scope, send), submission.form)

@@ -41,10 +41,12 @@ class Submitter:
         """A new turn, which nobody knows yet. Raises RequestRefused."""
         ports = self._ports
         partition, now_ms = ports.readers.home_partition(), ports.now_ms()
+        # The kernel is asked once: that costs more than what the bytes are for.
+        entropy = ports.entropy(ids.TURN_ENTROPY_BYTES + ids.CONVERSATION_ENTROPY_BYTES)
         arrival = Arrival(
             now_ms=now_ms,
-            turn_id=ids.new_turn_id(now_ms, partition, ports.entropy(ids.TURN_ENTROPY_BYTES)),
-            conversation_id=ids.new_conversation_id(now_ms, ports.entropy(ids.CONVERSATION_ENTROPY_BYTES)),
+            turn_id=ids.new_turn_id(now_ms, partition, entropy[: ids.TURN_ENTROPY_BYTES]),
+            conversation_id=ids.new_conversation_id(now_ms, entropy[ids.TURN_ENTROPY_BYTES :]),
             tokens_from=ports.readers.position(partition),
             origin=sender.origin,
         )

@@ -68,7 +68,7 @@ async def answered(app: App, sending: Callable[[], Awaitable[object]] = at_once)
         sent.append(message)
 
     callers = Callers(accounts, b"pepper", lambda _: SESSION)
-    scope = {**SCOPE, "turnstream.exchange": Exchange("req_1", 0.0)}
+    scope = {**SCOPE, "turnstream.exchange": Exchange(0.0)}
     await RevocableResponses(inner, callers, access)(scope, receive, send)
     return sent
 
