@@ -12,7 +12,6 @@ from schemas.ports import Outgoing
 from turnstream.clocks import now_ms
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import startup_failures
-from turnstream.log.lanes import Place
 from turnstream.log.producer_session import ProducerSession
 from turnstream.log.record_size import check_size
 from turnstream.log.settings import KafkaSettings
@@ -62,8 +61,8 @@ class KafkaProducer:
         if not session.takes(records):
             session = await self._prepared(records)
         offsets: list[int] = []
-        for batch, nth in _place(session, records):
-            base = await batch.landed()
+        for batch, nth in session.add(records, now_ms()):
+            base = batch.base_offset if batch.finished else await batch.landed()
             if base is None:
                 raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
             offsets.append(base + nth)
@@ -113,10 +112,3 @@ async def _retire(session: ProducerSession, running: "asyncio.Task[None] | None"
     finally:
         if running is not None:
             running.cancel()
-
-
-def _place(session: ProducerSession, records: Sequence[Outgoing]) -> list[Place]:
-    # All are located before the first is queued: a record without a partition must not leave the others half sent.
-    located = [session.locate(record) for record in records]
-    timestamp_ms = now_ms()
-    return [session.add(partition, record, timestamp_ms) for partition, record in zip(located, records, strict=True)]

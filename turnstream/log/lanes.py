@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -17,7 +17,10 @@ _NO_TRANSACTION: Final = 0
 
 
 class Batch:
-    """Records of one partition that leave together."""
+    """Records of one partition that leave together.
+
+    ``base_offset`` is that of its first record on the log; None when nobody knows whether it is there.
+    """
 
     def __init__(self, builder: Any, opened_s: float) -> None:
         self._builder = builder
@@ -25,11 +28,12 @@ class Batch:
         self.records = 0
         self.sealed = b""
         self.finished = False
-        self._base_offset: int | None = None
+        self.base_offset: int | None = None
         self._waiters: list[asyncio.Future[int | None]] = []
 
-    def put(self, record: Outgoing, timestamp_ms: int) -> bool:
+    def put(self, record: Outgoing, now_ms: int) -> bool:
         """Whether ``record`` still had room; the first one always has."""
+        timestamp_ms = now_ms if record.timestamp_ms is None else record.timestamp_ms
         headers = list(record.headers)
         if self._builder.append(self.records, timestamp_ms, record.key, record.value, headers) is None:
             return False
@@ -43,28 +47,22 @@ class Batch:
         self._builder = None
 
     def landed(self) -> "asyncio.Future[int | None]":
-        """The offset of its first record, once it is on the log; None when nobody knows whether it is."""
+        """Its ``base_offset``, once it is ``finished``; ask only before."""
         # One each: whoever waits may be cancelled, and the batch carries the records of others too.
         waiter = asyncio.get_running_loop().create_future()
-        if self.finished:
-            waiter.set_result(self._base_offset)
-        else:
-            self._waiters.append(waiter)
+        self._waiters.append(waiter)
         return waiter
 
     def finish(self, base_offset: int | None) -> None:
         """Tell all who wait."""
-        self.finished, self._base_offset = True, base_offset
+        self.finished, self.base_offset = True, base_offset
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(base_offset)
 
 
-class Place(NamedTuple):
-    """Where a record went: its offset is the batch's base offset plus ``nth``."""
-
-    batch: Batch
-    nth: int
+# Where a record went: its offset is the batch's base offset plus the number.
+Place = tuple[Batch, int]
 
 
 class Lane:
@@ -90,14 +88,19 @@ class Lane:
         oldest = self.sending or (self.waiting[0] if self.waiting else None)
         return math.inf if oldest is None else oldest.opened_s
 
-    def add(self, record: Outgoing, timestamp_ms: int, now_s: float) -> Place:
+    def add(self, record: Outgoing, now_ms: int, now_s: float) -> Place:
         """Queue ``record`` behind what waits already."""
         self.records_total += 1
-        if not self.waiting or not self.waiting[-1].put(record, timestamp_ms):
-            self.waiting.append(Batch(self._builder(), now_s))
-            self.waiting[-1].put(record, timestamp_ms)
-        batch = self.waiting[-1]
-        return Place(batch, batch.records - 1)
+        batch = self.waiting[-1] if self.waiting else self._opened(now_s)
+        if not batch.put(record, now_ms):
+            batch = self._opened(now_s)
+            batch.put(record, now_ms)
+        return batch, batch.records - 1
+
+    def _opened(self, now_s: float) -> Batch:
+        batch = Batch(self._builder(), now_s)
+        self.waiting.append(batch)
+        return batch
 
     def depart(self, producer: ProducerId) -> Batch:
         """The batch that is on its way, or the next one that waits, from now on on its way."""

@@ -6,7 +6,8 @@ append of many records and many appends of one record cost about the same, witho
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -36,8 +37,7 @@ class ProducerSession:
         self._settings = settings
         self._cluster = Cluster(settings, settings.append_seconds_max)
         self._sender = BatchSender(settings, self._cluster, self._outcome)
-        self._lanes: dict[TopicPartition, Lane] = {}
-        self._partitions: dict[str, int] = {}
+        self._lanes: dict[str, Sequence[Lane]] = {}
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -71,36 +71,44 @@ class ProducerSession:
         """Whether ``records`` may be given to it right away."""
         if not self.usable or self._pending + len(records) > self._settings.records_pending_max:
             return False
-        return all(record.topic in self._partitions for record in records)
+        return all(record.topic in self._lanes for record in records)
 
     async def learn_partitions(self, topic: str) -> None:
         """Find out how many partitions ``topic`` has, once; waits for a topic that nobody knows."""
-        if topic not in self._partitions:
-            self._partitions[topic] = await self._cluster.partitions_of(topic)
+        if topic not in self._lanes:
+            count = await self._cluster.partitions_of(topic)
+            # Somebody else may have learnt it meanwhile, and have records in its lanes.
+            self._lanes.setdefault(topic, [self._lane(TopicPartition(topic, number)) for number in range(count)])
 
-    def locate(self, record: Outgoing) -> TopicPartition:
-        """The partition of ``record``. Raises Malformed when it names one that does not exist."""
-        count = self._partitions[record.topic]
-        if record.partition is None:
-            return TopicPartition(record.topic, partition_of_key(record.key, count))
-        if not 0 <= record.partition < count:
-            raise Malformed(f"{record.topic} has no partition {record.partition}, only {count}")
-        return TopicPartition(record.topic, record.partition)
+    def _lane(self, partition: TopicPartition) -> Lane:
+        return Lane(partition, self._settings.compression, self._settings.batch_bytes_max)
 
-    def add(self, partition: TopicPartition, record: Outgoing, now_ms: int) -> Place:
-        """Queue ``record`` behind what its partition already has."""
-        lane = self._lanes.get(partition)
-        if lane is None:
-            lane = Lane(partition, self._settings.compression, self._settings.batch_bytes_max)
-            self._lanes[partition] = lane
+    def add(self, records: Sequence[Outgoing], now_ms: int) -> Sequence[Place]:
+        """Queue each of ``records`` behind what its partition already has.
+
+        Raises Malformed, and queues none, when one names a partition that does not exist.
+        """
+        # All are located before the first is queued: a record without a partition must not leave the others half sent.
+        lanes = [self._lane_of(record) for record in records]
+        now_s = self._loop.time()
+        return [self._queue(lane, record, now_ms, now_s) for lane, record in zip(lanes, records, strict=True)]
+
+    def _lane_of(self, record: Outgoing) -> Lane:
+        lanes, number = self._lanes[record.topic], record.partition
+        if number is None:
+            return lanes[partition_of_key(record.key, len(lanes))]
+        if not 0 <= number < len(lanes):
+            raise Malformed(f"{record.topic} has no partition {number}, only {len(lanes)}")
+        return lanes[number]
+
+    def _queue(self, lane: Lane, record: Outgoing, now_ms: int, now_s: float) -> Place:
         begins = lane.idle
-        timestamp_ms = now_ms if record.timestamp_ms is None else record.timestamp_ms
-        place = lane.add(record, timestamp_ms, self._loop.time())
+        place = lane.add(record, now_ms, now_s)
         self._pending += 1
-        self._idle.clear()
         if lane.records_total >= self._settings.records_per_producer_max:
             self.exhausted = True
         if begins:
+            self._idle.clear()
             self._sender.announce(lane)
         return place
 
@@ -111,7 +119,7 @@ class ProducerSession:
         while True:
             await asyncio.sleep(limit_s / _WATCHES_PER_LIMIT)
             latest_s = self._loop.time() - limit_s
-            if any(lane.oldest_s < latest_s for lane in self._lanes.values()):
+            if any(lane.oldest_s < latest_s for lane in self._all_lanes()):
                 log.warning("append_took_too_long", seconds_max=limit_s)
                 self.fail()
 
@@ -119,7 +127,7 @@ class ProducerSession:
         """Give up: nothing more is sent, and whoever waits learns that the outcome is unknown."""
         self.failed = True
         self._sender.stop()
-        for lane in self._lanes.values():
+        for lane in self._all_lanes():
             sending, lane.sending = lane.sending, None
             if sending is not None:
                 self._finish(sending, None)
@@ -138,6 +146,9 @@ class ProducerSession:
                 await self._cluster.close()
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("producer_close_incomplete", error=type(error).__name__)
+
+    def _all_lanes(self) -> Iterable[Lane]:
+        return chain.from_iterable(self._lanes.values())
 
     def _outcome(self, lane: Lane, base_offset: int | None, error: type[Exception] | None) -> None:
         batch, lane.sending = lane.sending, None

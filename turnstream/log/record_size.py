@@ -2,24 +2,19 @@
 
 from typing import Final
 
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
 from schemas.errors import RecordTooLarge
 from schemas.ports import Outgoing
 from schemas.topics import MAX_RECORD_BYTES, plan_topics
 
-# Upper bounds of record format v2: a batch header of 61 bytes, a record's varints of at most 36 together.
-_FIXED_BYTES: Final = 61 + 36
-# The two length varints of a header.
-_HEADER_BYTES: Final = 10
 _MESSAGE_BYTES: Final = "max.message.bytes"
 
 
 def record_bytes(record: Outgoing) -> int:
     """An upper bound, in bytes, of the uncompressed batch that holds ``record`` alone."""
-    total = _FIXED_BYTES + len(record.key) + len(record.value)
-    for name, value in record.headers:
-        name_bytes = len(name) if name.isascii() else len(name.encode())
-        total += _HEADER_BYTES + name_bytes + len(value)
-    return total
+    size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(record.key, record.value, list(record.headers))
+    return size
 
 
 def check_size(record: Outgoing) -> None:
