@@ -53,7 +53,10 @@ def needs_of(turn: Turn) -> tuple[Need, ...]:
 
 def lacking(card: ModelCard, needs: tuple[Need, ...]) -> Need | None:
     """The first of ``needs`` that the model does not have."""
-    return next((need for need in needs if need.feature not in card.features), None)
+    for need in needs:
+        if need.feature not in card.features:
+            return need
+    return None
 
 
 def _format(turn: Turn) -> str | None:

@@ -15,9 +15,9 @@ from schemas.topics import TOKENS, USAGE_EVENTS, Topic
 T = TypeVar("T")
 
 
-def pass_on(topic: Topic, turn: Turn, event: Event) -> Emit:
+def pass_on(topic: Topic, turn: Turn, event: Event, tenant: str | None = None) -> Emit:
     """The turn's next event, keyed by its conversation so that turns of one conversation stay in order."""
-    return Emit(topic=topic, key=turn.conversation_id, event=event, turn_id=turn.turn_id)
+    return Emit(topic=topic, key=turn.conversation_id, event=event, turn_id=turn.turn_id, tenant=tenant)
 
 
 def answer(turn: Turn, event: Event) -> Emit:

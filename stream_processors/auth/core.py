@@ -1,8 +1,8 @@
 """Who may ask which model in which conversation. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,8 +66,7 @@ class AuthSettings(BaseModel):
     statements_in_flight_max: int = Field(default=64, ge=1, description="CQL statements at once, per batch.")
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(NamedTuple):
     """An account that may ask, and the model that answers it."""
 
     account: Account
@@ -92,7 +91,7 @@ def obey(event: TurnSubmitted, permitted: Permit, signal: AbuseSignalled | None,
     if signal is None or signal.level in {AbuseLevel.NONE, AbuseLevel.WARN}:
         return permitted
     if signal.level is AbuseLevel.SLOW:
-        return replace(permitted, account=permitted.account.model_copy(update={"slowed_to": slowed_to}))
+        return permitted._replace(account=permitted.account.model_copy(update={"slowed_to": slowed_to}))
     until_ms = signal.until_ms or 0
     until = datetime.fromtimestamp(until_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return account_suspended(until, -(-(until_ms - event.turn.submitted_at_ms) // 1_000))

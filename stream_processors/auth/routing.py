@@ -7,7 +7,7 @@ the key allow and that has every feature the turn needs; if the tier has none, t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.accounts import Account
 from schemas.errors import Refusal, model_not_found, unsupported_by_model
@@ -32,13 +32,14 @@ class Entitlements:
 
     def models_of(self, account: Account) -> tuple[ModelCard, ...]:
         """What the account's plan and key allow, in the catalogue's order."""
-        plan = plan_of(self.plans, account.plan)
-        cards = self.catalogue.cards.values()
-        return tuple(card for card in cards if card.id in plan.models and account.may_ask(card.id))
+        return tuple(card for card in self.catalogue.cards.values() if self.allow(card, account))
+
+    def allow(self, card: ModelCard, account: Account) -> bool:
+        """Whether the account's plan and key allow the model."""
+        return card.id in plan_of(self.plans, account.plan).models and account.may_ask(card.id)
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The model that answers, and those that do when it cannot begin to."""
 
     card: ModelCard
@@ -52,18 +53,22 @@ def choose(event: TurnSubmitted, account: Account, entitlements: Entitlements) -
     the parameter, for a request that the model cannot do.
     """
     turn, needs = event.turn, needs_of(event.turn)
-    allowed = entitlements.models_of(account)
     if turn.model == AUTO:
-        card = _auto(event, allowed, needs, entitlements.auto_input_tokens_max)
+        card = _auto(event, entitlements.models_of(account), needs, entitlements.auto_input_tokens_max)
     else:
-        named = entitlements.catalogue.names.get(turn.model)
-        card = named if named in allowed else None
-    if card is None:
+        card = entitlements.catalogue.names.get(turn.model)
+    if card is None or not entitlements.allow(card, account):
         return model_not_found(turn.model)
     lack = lacking(card, needs)
     if lack is not None:
         return unsupported_by_model(lack.param, turn.model)
-    return Chosen(card, _fallbacks(card, allowed, needs))
+    fallbacks = [entitlements.catalogue.cards[name] for name in card.fallbacks if name != card.id]
+    routes = [
+        Route(model=other.id, pool=other.pool)
+        for other in fallbacks
+        if entitlements.allow(other, account) and lacking(other, needs) is None
+    ]
+    return Chosen(card, tuple(routes))
 
 
 def is_demanding(event: TurnSubmitted, input_tokens_max: int) -> bool:
@@ -91,8 +96,3 @@ def _input_tokens(event: TurnSubmitted) -> int:
     turn: Turn = event.turn
     instructions = 0 if turn.instructions is None else estimate_tokens(turn.instructions.text)
     return instructions + sum(message_tokens(message, estimate_tokens) for message in event.input)
-
-
-def _fallbacks(card: ModelCard, allowed: tuple[ModelCard, ...], needs: tuple[Need, ...]) -> tuple[Route, ...]:
-    able = {each.id: each for each in allowed if lacking(each, needs) is None}
-    return tuple(Route(model=name, pool=able[name].pool) for name in card.fallbacks if name in able and name != card.id)

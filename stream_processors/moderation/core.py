@@ -155,4 +155,4 @@ def _request(event: TurnPrompted) -> Emit:
         message_seq=event.message_seq,
         prompt=event.prompt,
     )
-    return pass_on(topic, event.turn, requested)._replace(tenant=event.account.tenant_id)
+    return pass_on(topic, event.turn, requested, tenant=event.account.tenant_id)

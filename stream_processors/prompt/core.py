@@ -6,10 +6,9 @@ history is that of the turn's branch (``stream_processors.prompt.branching``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -67,25 +66,15 @@ class HotContexts(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """Messages that are always part of the prompt; the name says where they come from."""
-
-    name: str
-    messages: tuple[Message, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """What a prompt is made of. ``history`` is oldest first and gives way; the rest stays."""
 
-    sections: tuple[Section, ...]
+    fixed: tuple[Message, ...]
     history: Sequence[StoredMessage]
     own: tuple[Message, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """A model's context in tokens, and how much of it the answer wants and needs at least."""
 
     context_tokens: int
@@ -93,25 +82,22 @@ class Room:
     completion_tokens_min: int
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """The part of the history that fits."""
 
     messages: tuple[Message, ...]
     tokens: int
 
 
-def policy_section(settings: PromptSettings) -> Section:
-    """The operator's messages."""
-    return Section(
-        "policy", tuple(Message(role=Role.SYSTEM, content=Content(text)) for text in settings.system_messages)
-    )
+def policy_messages(settings: PromptSettings) -> tuple[Message, ...]:
+    """What the operator says first."""
+    return tuple(Message(role=Role.SYSTEM, content=Content(text)) for text in settings.system_messages)
 
 
-def instructions_section(turn: Turn) -> Section:
+def instruction_messages(turn: Turn) -> tuple[Message, ...]:
     """System text that counts for this turn alone."""
     text = turn.instructions
-    return Section("instructions", () if text is None else (Message(role=Role.SYSTEM, content=text),))
+    return () if text is None else (Message(role=Role.SYSTEM, content=text),)
 
 
 def build(
@@ -119,14 +105,14 @@ def build(
     card: ModelCard,
     branch: Branch,
     *,
-    policy: Section,
+    policy: tuple[Message, ...],
     completion_tokens_min: int,
     count: TokenCounter,
 ) -> TurnPrompted | Refusal:
     """The turn with its prompt, and with the parent that its branch gave it if it is stored."""
     earlier = [stored for stored in branch.messages if was_exchanged(stored)]
     parts = Parts(
-        sections=(policy, instructions_section(event.turn), client_section(earlier, event.input)),
+        fixed=(*policy, *instruction_messages(event.turn), *client_messages(earlier, event.input)),
         history=[stored for stored in earlier if stored.message.role not in SYSTEM_ROLES],
         own=event.input,
     )
@@ -168,7 +154,7 @@ def room_for(max_tokens: int | None, card: ModelCard, completion_tokens_min: int
     return Room(card.context_tokens, wanted, min(wanted, completion_tokens_min))
 
 
-def client_section(earlier: Sequence[StoredMessage], own: Sequence[Message]) -> Section:
+def client_messages(earlier: Sequence[StoredMessage], own: Sequence[Message]) -> tuple[Message, ...]:
     """The client's system messages in force: those of the newest turn that sent any.
 
     When the turn's own input brings some, they replace the earlier ones and stay where the client put them.
@@ -177,27 +163,27 @@ def client_section(earlier: Sequence[StoredMessage], own: Sequence[Message]) -> 
     if not any(message.role in SYSTEM_ROLES for message in own):
         for _, turn in groupby(earlier, key=lambda stored: stored.turn_id):
             newest = tuple(stored.message for stored in turn if stored.message.role in SYSTEM_ROLES) or newest
-    return Section("client", newest)
+    return newest
 
 
 def fit(parts: Parts, room: Room, count: TokenCounter) -> Prompt | Refusal:
     """The prompt that leaves the wanted room for the answer, as far as that is possible.
 
-    Sections and input are never cut. History gives way first, then the answer's room, down to its minimum;
+    What is fixed and the input are never cut. History gives way first, then the answer's room, down to its minimum;
     an input that leaves less than that is refused.
     """
-    fixed = tuple(message for section in parts.sections for message in section.messages)
-    fixed_tokens = ANSWER_OVERHEAD_TOKENS + sum(message_tokens(message, count) for message in (*fixed, *parts.own))
+    fixed, history, own = parts
+    fixed_tokens = ANSWER_OVERHEAD_TOKENS + sum([message_tokens(message, count) for message in (*fixed, *own)])
     left = room.context_tokens - fixed_tokens
     if left < room.completion_tokens_min:
         return context_length_exceeded(room.context_tokens, fixed_tokens)
-    selected = newest_turns(parts.history, left - room.completion_tokens, count)
+    selected = newest_turns(history, left - room.completion_tokens, count)
     return Prompt(
-        messages=(*fixed, *selected.messages, *parts.own),
-        input_count=len(parts.own),
+        messages=(*fixed, *selected.messages, *own),
+        input_count=len(own),
         prompt_tokens=fixed_tokens + selected.tokens,
         max_tokens=min(room.completion_tokens, left),
-        dropped_messages=len(parts.history) - len(selected.messages),
+        dropped_messages=len(history) - len(selected.messages),
     )
 
 

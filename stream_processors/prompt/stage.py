@@ -48,7 +48,7 @@ class BuildPrompts:
         self._within_plans = {
             (card.id, name): core.within_plan(card, plan) for card in catalogue for name, plan in plans.items()
         }
-        self._policy = core.policy_section(settings)
+        self._policy = core.policy_messages(settings)
         self._contexts = contexts
         self._history = history
         self._branches = Branches(history, settings.history_messages_max, settings.history_windows_max)

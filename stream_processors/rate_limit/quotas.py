@@ -80,7 +80,7 @@ def running_window(running: int, turns_max: int | None) -> tuple[LimitWindow, ..
 
 def rate_limits(windows: Sequence[LimitWindow]) -> RateLimits:
     """What clients are told: of requests and of tokens the quota that leaves the least."""
-    requests, tokens = (_tightest(windows, kind) for kind in ("requests", "tokens"))
+    requests, tokens = _tightest(windows, "requests"), _tightest(windows, "tokens")
     return RateLimits(
         limit_requests=requests.limit,
         remaining_requests=remaining(requests),
@@ -96,5 +96,5 @@ def remaining(window: LimitWindow) -> int:
     return max(0, window.limit - window.used)
 
 
-def _tightest(windows: Sequence[LimitWindow], kind: str) -> LimitWindow:
-    return min((window for window in windows if window.kind == kind), key=remaining)
+def _tightest(windows: Sequence[LimitWindow], kind: Kind) -> LimitWindow:
+    return min([window for window in windows if window.kind == kind], key=remaining)

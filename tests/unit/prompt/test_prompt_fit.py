@@ -16,19 +16,17 @@ from stream_processors.prompt.core import (
     Parts,
     PromptSettings,
     Room,
-    Section,
     build,
-    client_section,
+    client_messages,
     fit,
     newest_turns,
-    policy_section,
+    policy_messages,
     room_for,
 )
 from stream_processors.token_counts import ANSWER_OVERHEAD_TOKENS, estimate_tokens, message_tokens
 from tests.support.turn_events import admitted, assistant, stored, system, turn, user
 
 CARD = ModelCard(id="turnstream-fast", pool="fast", context_tokens=200, output_tokens_max=50)
-NO_POLICY = Section("policy", ())
 TALK = [
     stored(10, user("first question")),
     stored(11, assistant("first answer"), of_turn=1),
@@ -50,7 +48,7 @@ def fitted(parts: Parts, room: Room) -> Prompt:
 
 
 def built(
-    history: Sequence[StoredMessage], *own: Message, message_seq: int = 1_000, policy: Section = NO_POLICY
+    history: Sequence[StoredMessage], *own: Message, message_seq: int = 1_000, policy: tuple[Message, ...] = ()
 ) -> Prompt:
     event = admitted(turn(stored=True, starts_conversation=False), *own, message_seq=message_seq)
     result = build(
@@ -66,7 +64,7 @@ def built(
 
 
 def test_policy_comes_first_then_history_then_the_own_input() -> None:
-    policy = policy_section(PromptSettings(system_messages=("be kind", "be brief")))
+    policy = policy_messages(PromptSettings(system_messages=("be kind", "be brief")))
     prompt = built(TALK, user("third question"), policy=policy)
     assert texts(prompt.messages) == [
         "be kind",
@@ -102,7 +100,7 @@ def test_the_clients_system_message_outlives_the_turns_between() -> None:
 
 def test_the_newest_turn_with_system_messages_is_in_force() -> None:
     history = [stored(10, system("old")), stored(20, system("new")), stored(21, user("hi"), of_turn=2)]
-    assert texts(client_section(history, (user("now"),)).messages) == ["new"]
+    assert texts(client_messages(history, (user("now"),))) == ["new"]
 
 
 def test_own_system_messages_replace_the_earlier_ones_and_stay_in_place() -> None:
@@ -170,17 +168,17 @@ def test_whatever_is_fitted_fits_and_nothing_in_it_is_cut(
         for number, (count, size) in enumerate(history)
         for index in range(count)
     ]
-    section = Section("policy", (system("p" * policy),))
+    fixed = (system("p" * policy),)
     inputs = tuple(Message(role=Role.USER, content=Content("i" * size)) for size in own)
-    prompt = fit(Parts((section,), past, inputs), room, estimate_tokens)
+    prompt = fit(Parts(fixed, past, inputs), room, estimate_tokens)
     if isinstance(prompt, Refusal):
-        fixed = sum(message_tokens(message, estimate_tokens) for message in (*section.messages, *inputs))
-        assert fixed + ANSWER_OVERHEAD_TOKENS + room.completion_tokens_min > room.context_tokens
+        needed = sum(message_tokens(message, estimate_tokens) for message in (*fixed, *inputs))
+        assert needed + ANSWER_OVERHEAD_TOKENS + room.completion_tokens_min > room.context_tokens
         return
     middle = prompt.messages[1 : -len(inputs)]
     assert prompt.prompt_tokens + prompt.max_tokens <= room.context_tokens
     assert prompt.max_tokens >= room.completion_tokens_min
-    assert prompt.messages[0] == section.messages[0]
+    assert prompt.messages[0] == fixed[0]
     assert prompt.messages[-len(inputs) :] == inputs
     assert list(middle) == [one.message for one in past[len(past) - len(middle) :]]
     starts = {0, len(past)} | {i for i in range(1, len(past)) if past[i].turn_id != past[i - 1].turn_id}
