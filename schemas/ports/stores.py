@@ -101,8 +101,7 @@ class History(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What a turn asks of its quotas. Not settled within ``hold_ms``, it is given back: the turn is taken for lost."""
 
     turn_id: str
@@ -111,8 +110,7 @@ class Reservation:
     hold_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """A reservation that was given back because nobody settled it in time."""
 
     turn_id: str
@@ -120,8 +118,7 @@ class Lost:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The limiter's answer: every quota of the account as the turn found and left it; ``refused_by`` had no room.
 
     ``lost`` are reservations of the same user that were given back on this occasion.
