@@ -1,8 +1,7 @@
 """Hears the hints of ``chat.turns.cancelled.v1`` and passes them to the turns that generate here."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -31,17 +30,16 @@ class CancelListener:
         self._tail = tail
         self._watched: dict[str, list[Callable[[], None]]] = {}
 
-    @contextmanager
-    def watch(self, turn_id: str, on_hint: Callable[[], None]) -> Iterator[None]:
-        """Call ``on_hint`` (in the event loop, at once) for every hint about the turn, while inside."""
-        callbacks = self._watched.setdefault(turn_id, [])
-        callbacks.append(on_hint)
-        try:
-            yield
-        finally:
-            callbacks.remove(on_hint)
-            if not callbacks:
-                del self._watched[turn_id]
+    def watch(self, turn_id: str, on_hint: Callable[[], None]) -> None:
+        """Call ``on_hint`` (in the event loop, at once) for every hint about the turn, until ``unwatch``."""
+        self._watched.setdefault(turn_id, []).append(on_hint)
+
+    def unwatch(self, turn_id: str, on_hint: Callable[[], None]) -> None:
+        """Call ``on_hint`` no more."""
+        callbacks = self._watched[turn_id]
+        callbacks.remove(on_hint)
+        if not callbacks:
+            del self._watched[turn_id]
 
     async def run(self) -> None:
         """Listen until cancelled. While the log cannot be read, hints are late; that is no reason to stop."""

@@ -1,7 +1,6 @@
 """The inference stage: one turn at a time per conversation, many conversations at once."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 
 import structlog
@@ -75,20 +74,16 @@ class InferTurn:
             now_ms=self._ports.now_ms,
         )
         run = TurnRun(self._ports, request, log)
-        with self._counted(request.pool), self._cancels.watch(request.turn.turn_id, run.on_hint):
-            await run.run()
-
-    @contextmanager
-    def _counted(self, pool: str) -> Iterator[None]:
-        self._in_flight += 1
-        self._gauge(pool)
+        self._count(1, request.pool)
+        self._cancels.watch(request.turn.turn_id, run.on_hint)
         try:
-            yield
+            await run.run()
         finally:
-            self._in_flight -= 1
-            self._gauge(pool)
+            self._cancels.unwatch(request.turn.turn_id, run.on_hint)
+            self._count(-1, request.pool)
 
-    def _gauge(self, pool: str) -> None:
+    def _count(self, turns: int, pool: str) -> None:
+        self._in_flight += turns
         self._ports.metrics.gauge("turnstream_turns_in_flight", self._in_flight, pool=pool)
 
 

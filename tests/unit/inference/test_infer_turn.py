@@ -234,10 +234,10 @@ async def test_hints_about_others_and_unreadable_hints_are_passed_over() -> None
     world.log.memory.put(TURNS_CANCELLED.name, b"x", serde.encode(other))
     world.hint()
     async with asyncio.TaskGroup() as group:
-        with world.cancels.watch(TURN_ID, lambda: heard.append("mine")):
-            listening = group.create_task(world.cancels.run())
-            await settled(lambda: bool(heard))
-            listening.cancel()
+        world.cancels.watch(TURN_ID, lambda: heard.append("mine"))
+        listening = group.create_task(world.cancels.run())
+        await settled(lambda: bool(heard))
+        listening.cancel()
     assert heard == ["mine"]
 
 
