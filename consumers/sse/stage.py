@@ -163,12 +163,9 @@ class Answers:
             await client.serve(writing)
         finally:
             self._movable.pop(progress.reader, None)
-            turn_id = progress.identity.turn_id
-            # Held over the close, or the turn's state would go with its last reader.
-            self._turns.feed.hold(turn_id)
-            progress.reader.close()
+            # Before the close: the turn's state goes with its last reader, unless what is decided here holds it.
             self._part(progress, client)
-            self._turns.feed.release(turn_id)
+            progress.reader.close()
             self._leave(client)
 
     def _part(self, progress: TurnProgress, client: AsgiClient) -> None:
