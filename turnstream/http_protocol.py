@@ -90,13 +90,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes_max:
                 self._refuse(_TOO_LARGE)
+            elif self._head_timer is None:
+                self._start_timer()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         self._head_open, self._head_bytes, self._message_open = True, 0, True
-        if self._head_timer is None:
-            self._start_timer()
 
     def on_headers_complete(self) -> None:
         """Answer it, or refuse it."""
