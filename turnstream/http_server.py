@@ -106,6 +106,7 @@ async def _started(server: uvicorn.Server, serving: asyncio.Task[None], seconds_
 def _config(app: AsgiApp, settings: ServerSettings) -> uvicorn.Config:
     config = BoundedConfig(
         app,
+        interface="asgi3",
         http=BoundedHttpProtocol,
         ws="none",
         lifespan="off",

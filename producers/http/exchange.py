@@ -61,14 +61,13 @@ class HttpExchanges:
         self._monotonic_s = monotonic_s
         self._entropy = entropy
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         scope[_EXCHANGE] = Exchange(self._monotonic_s())
         app = self._app if _client_request_id_is_valid(Headers(scope=scope)) else _CLIENT_REQUEST_ID_REFUSED
-        await app(scope, receive, partial(self._send_stamped, scope, send))
+        return app(scope, receive, partial(self._send_stamped, scope, send))
 
     def _send_stamped(self, scope: Scope, send: Send, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
