@@ -105,21 +105,29 @@ class BatchSender:
             for lane in departed.values():
                 self._again(lane)
             return
-        for result in read_produce_answer(body):
-            self._take(departed[result.partition], result)
+        again = [
+            result for result in read_produce_answer(body) if not self._settled(departed[result.partition], result)
+        ]
+        if again:
+            # One line for all of them: when a broker goes, every partition of it moves at once.
+            errors = sorted({for_code(result.error_code).__name__ for result in again})
+            log.info(
+                "batches_sent_again", errors=errors, partitions=[":".join(map(str, each.partition)) for each in again]
+            )
         if self._ready:
             self._round()
 
-    def _take(self, lane: Lane, result: Appended) -> None:
+    def _settled(self, lane: Lane, result: Appended) -> bool:
+        """Whether what became of the batch is certain; otherwise it goes out again."""
         error: Any = for_code(result.error_code)
+        if error is not NoError and error.retriable:
+            self._again(lane)
+            return False
         if error is NoError:
             self._on_outcome(lane, result.base_offset, None)
-        elif error.retriable:
-            topic, number = lane.partition
-            log.info("batch_sent_again", topic=topic, partition=number, error=error.__name__)
-            self._again(lane)
         else:
             self._on_outcome(lane, None, error)
+        return True
 
     def _again(self, lane: Lane) -> None:
         self._cluster.refresh()
