@@ -12,6 +12,7 @@ import asyncio
 import os
 import sys
 import time
+from asyncio.subprocess import DEVNULL
 from typing import Any
 
 from kept import keep_if_quiet, wait_for_quiet
@@ -72,7 +73,7 @@ async def measure(settings: Settings, key: str, turns: int) -> dict[str, float]:
         for _ in range(0, turns, BATCH_RECORDS):
             await producer.append([submitted(credential) for _ in range(BATCH_RECORDS)])
         command = (sys.executable, "-m", "turnstream", "run", "processors", "--only", STAGES)
-        process = await asyncio.create_subprocess_exec(*command)
+        process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=DEVNULL)
         try:
             return await _watch(reader, settings, process.pid, turns)
         finally:

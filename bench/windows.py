@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import time
-from asyncio.subprocess import Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -122,7 +122,8 @@ async def measure(settings: Settings, case: Case) -> dict[str, Any]:
     await admin.start()
     async with KafkaProducer(settings.kafka) as producer, KafkaLogReader(settings.kafka) as reader:
         await write(producer, Case(f"warm-{case.name}", users=WARM_USERS, bills=WARM_USERS, rate=None))
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "turnstream", "run", "windows")
+        command = (sys.executable, "-m", "turnstream", "run", "windows")
+        process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=DEVNULL)
         try:
             async with asyncio.timeout(SECONDS_MAX):
                 await settled(admin, reader, process)
