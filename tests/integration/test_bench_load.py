@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
+# The upstream's wheel and the clock of its loop count whole milliseconds.
+EARLY_MS_MAX = 2
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def test_paced_answers_come_whole_and_not_before_they_are_due(upstream: str) -> 
     assert (found["faults"], found["failed"]) == ({}, {})
     assert isinstance(found["first_ms"], list)
     assert found["first_ms"]
-    assert min(found["first_ms"]) >= 29
+    assert min(found["first_ms"]) >= 30 - EARLY_MS_MAX
 
 
 def test_answers_flat_out_come_whole(upstream: str) -> None:
