@@ -14,7 +14,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@python=$(PYTHON) && \
 	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnstream needs Python 3.11 or newer; set PYTHON=")' && \
 	  echo "Setting up .venv with $$python (about a minute, once) ..." && \
-	  "$$python" -m venv .venv
+	  "$$python" -m venv --clear .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
