@@ -35,11 +35,9 @@ def decode_token(value: bytes, written: Headers = ()) -> TokenEvent:
 
     Raises Malformed, also for a replayed record: an answer that was generated again counts for no reader of the log.
     """
-    for name, content in written:
-        if name == headers.SCHEMA and content != _TOKENS_SCHEMA:
-            raise _other_schema(TOKENS)
-        if name == headers.REPLAY:
-            raise Malformed("chat.tokens.v1: a replayed record")
+    check_schema(TOKENS, written)
+    if headers.is_replayed(written):
+        raise Malformed("chat.tokens.v1: a replayed record")
     try:
         event: TokenEvent = _TOKEN_EVENTS.validate_json(value)
     except ValidationError as error:
@@ -51,12 +49,8 @@ def check_schema(topic: Topic, written: Headers) -> None:
     """Refuse a record whose header names another schema than its topic's: Malformed. Without the header it may pass."""
     for name, value in written:
         if name == headers.SCHEMA and value != topic.name.encode():
-            raise _other_schema(topic)
-
-
-def _other_schema(topic: Topic) -> Malformed:
-    # What it names is not told: anybody may have written it.
-    return Malformed(f"{topic.name}: the record has another schema")
+            # What it names is not told: anybody may have written it.
+            raise Malformed(f"{topic.name}: the record has another schema")
 
 
 def event_headers(topic: Topic, turn_id: str | None, traceparent: str | None = None) -> Headers:
@@ -78,7 +72,6 @@ def adapter(topic: Topic) -> TypeAdapter[Any]:
 # Looked up for every record: by name, because hashing a whole Topic costs as much as decoding a small event.
 _VALIDATORS: Final = {topic.name: adapter(topic).validator for topic in ALL_TOPICS}
 _TOKEN_EVENTS: Final = _VALIDATORS[TOKENS.name]
-_TOKENS_SCHEMA: Final = TOKENS.name.encode()
 
 _PROBLEMS_MAX: Final = 5
 _QUOTING: Final = frozenset(("union_tag_invalid", "value_error", "assertion_error"))
