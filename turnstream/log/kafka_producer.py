@@ -62,7 +62,7 @@ class KafkaProducer:
             session = await self._prepared(records)
         offsets: list[int] = []
         for batch, nth in session.add(records, now_ms()):
-            base = batch.base_offset if batch.finished else await batch.landed()
+            base = await batch.landed()
             if base is None:
                 raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
             offsets.append(base + nth)

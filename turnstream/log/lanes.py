@@ -17,18 +17,15 @@ _NO_TRANSACTION: Final = 0
 
 
 class Batch:
-    """Records of one partition that leave together.
-
-    ``base_offset`` is that of its first record on the log; None when nobody knows whether it is there.
-    """
+    """Records of one partition that leave together."""
 
     def __init__(self, builder: Any, opened_s: float) -> None:
         self._builder = builder
         self.opened_s: Final = opened_s
         self.records = 0
         self.sealed = b""
-        self.finished = False
-        self.base_offset: int | None = None
+        self._finished = False
+        self._base_offset: int | None = None
         self._waiters: list[asyncio.Future[int | None]] = []
 
     def put(self, record: Outgoing, now_ms: int) -> bool:
@@ -46,16 +43,18 @@ class Batch:
         self.sealed = bytes(self._builder.build())
         self._builder = None
 
-    def landed(self) -> "asyncio.Future[int | None]":
-        """Its ``base_offset``, once it is ``finished``; ask only before."""
+    async def landed(self) -> int | None:
+        """The offset of its first record, once it is on the log; None when nobody knows whether it is there."""
+        if self._finished:
+            return self._base_offset
         # One each: whoever waits may be cancelled, and the batch carries the records of others too.
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
-        return waiter
+        return await waiter
 
     def finish(self, base_offset: int | None) -> None:
         """Tell all who wait."""
-        self.finished, self.base_offset = True, base_offset
+        self._finished, self._base_offset = True, base_offset
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(base_offset)
