@@ -15,6 +15,7 @@ from turnstream.log.kafka_failures import kafka_failures, startup_failures
 from turnstream.log.kafka_records import records_of
 from turnstream.log.kafka_wire import LATEST, KafkaWire
 from turnstream.log.known_records import KnownRecords
+from turnstream.log.overdue import watch_overdue
 from turnstream.log.ranges import Entry, PartitionReads, RangeRead, Span
 from turnstream.log.settings import KafkaSettings
 from turnstream.log.wire.batches import Fetched
@@ -24,7 +25,6 @@ log = structlog.get_logger()
 # Between two looks at a log that has nothing new, or after a failed request.
 _RETRY_S: Final = 0.01
 _NOT_FOUND: Final = -1
-_WATCHES_PER_LIMIT: Final = 20
 
 
 class _Wait(NamedTuple):
@@ -64,7 +64,7 @@ class KafkaLogReader:
                 await self._wire.close()
         await self._background.open()
         self._background.start(self._read())
-        self._background.start(self._watch())
+        self._background.start(watch_overdue(self._settings.read_seconds_max, self._give_up))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -147,14 +147,6 @@ class KafkaLogReader:
         if entries is None:
             raise Retryable(f"read {partition.topic}/{partition.partition}: it took too long")
         return entries
-
-    async def _watch(self) -> None:
-        """Give up the reads that take too long, until cancelled."""
-        # One clock for all: a timeout for each read would cost more than to hand its records out.
-        loop, limit_s = asyncio.get_running_loop(), self._settings.read_seconds_max
-        while True:
-            await asyncio.sleep(limit_s / _WATCHES_PER_LIMIT)
-            self._give_up(loop.time() - limit_s)
 
     def _give_up(self, since_s: float) -> None:
         """Tell whoever waits since then, or longer."""

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -17,13 +16,12 @@ from schemas.errors import Malformed
 from schemas.ports import Outgoing, TopicPartition
 from turnstream.log.batch_sender import BatchSender
 from turnstream.log.lanes import Batch, Lane, Place
+from turnstream.log.overdue import watch_overdue
 from turnstream.log.partitioning import partition_of_key
 from turnstream.log.settings import KafkaSettings
 from turnstream.log.wire.cluster import Cluster
 
 log = structlog.get_logger()
-
-_WATCHES_PER_LIMIT: Final = 20
 
 
 class ProducerSession:
@@ -114,14 +112,12 @@ class ProducerSession:
 
     async def watch(self) -> None:
         """Give up when something takes too long, until cancelled. Runs as a task of the owner."""
-        # One clock for all: a timeout for each append would cost as much as the append.
-        limit_s = self._settings.append_seconds_max
-        while True:
-            await asyncio.sleep(limit_s / _WATCHES_PER_LIMIT)
-            latest_s = self._loop.time() - limit_s
-            if any(lane.oldest_s < latest_s for lane in self._all_lanes()):
-                log.warning("append_took_too_long", seconds_max=limit_s)
-                self.fail()
+        await watch_overdue(self._settings.append_seconds_max, self._give_up)
+
+    def _give_up(self, since_s: float) -> None:
+        if any(lane.oldest_s < since_s for lane in self._all_lanes()):
+            log.warning("append_took_too_long", seconds_max=self._settings.append_seconds_max)
+            self.fail()
 
     def fail(self) -> None:
         """Give up: nothing more is sent, and whoever waits learns that the outcome is unknown."""
