@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from producers.http.refused import RequestRefused
+from producers.http.validation import refusal_of
 from schemas.errors import (
     ErrorBody,
     ErrorType,
@@ -95,7 +96,7 @@ async def _failed(_request: Request, error: Exception) -> Response:
 async def _bad_query(_request: Request, error: RequestValidationError) -> Response:
     problem = error.errors()[0]
     param = str(problem["loc"][-1])
-    return error_response(invalid_request(f"Invalid value for '{param}': {problem['msg']}.", param, "invalid_value"))
+    return error_response(refusal_of(problem["type"], problem["msg"], param))
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:

@@ -11,6 +11,10 @@ from schemas.errors import Refusal, invalid_request
 TEXT_TAG: Final = "<text>"
 LIST_TAG: Final = "<list>"
 _PARAM_CHARS_MAX: Final = 128
+_OF_LENGTH: Final = ("too_short", "too_long")
+_JSON_TERMS: Final = {"Tuple": "Array", "List": "Array", "Dictionary": "Object"}
+# pydantic's last step to a key of an object that does not fit; the key is the step before.
+_KEY: Final = "[key]"
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 
@@ -30,13 +34,18 @@ def explain(error: ValidationError) -> Refusal:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if problem["type"] == "json_invalid":
         return invalid_request("The request body is not valid JSON.", code="invalid_json")
-    param = _path(problem) or None
-    if problem["type"] == "missing":
+    return refusal_of(problem["type"], problem["msg"], _path(problem) or None)
+
+
+def refusal_of(kind: str, message: str, param: str | None) -> Refusal:
+    """What pydantic's problem of this ``kind`` with ``param`` is told as; None: with the body as a whole."""
+    if kind == "missing":
         return invalid_request(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
-    if problem["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         return invalid_request(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
-    code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"
-    return invalid_request(f"Invalid value for '{param or 'body'}': {problem['msg']}.", param, code)
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    words = _in_json_terms(message) if kind in _OF_LENGTH else message
+    return invalid_request(f"Invalid value for '{param or 'body'}': {words}.", param, code)
 
 
 def printable(name: str, chars_max: int = _PARAM_CHARS_MAX) -> str:
@@ -62,11 +71,17 @@ def discriminator(expected: str) -> Discriminator:
     return Discriminator(tag_of, custom_error_type="union_type", custom_error_message=f"Input should be {expected}")
 
 
+def _in_json_terms(message: str) -> str:
+    """``Tuple should have at least 1 item after validation, not 0``, for who has never seen a tuple."""
+    kind, _, rest = message.partition(" ")
+    return f"{_JSON_TERMS.get(kind, kind)} {rest}".replace(" after validation", "")
+
+
 def _path(problem: ErrorDetails) -> str:
     path = ""
     for step in problem["loc"]:
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not step.startswith("<"):
+        elif not step.startswith("<") and step != _KEY:
             path += f".{step}" if path else step
     return printable(path)
