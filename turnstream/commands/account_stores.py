@@ -13,6 +13,7 @@ from schemas.accounts import AccountChanged
 from schemas.errors import Fatal, Retryable
 from schemas.ports import Cql
 from turnstream.commands.exits import Exit, fail
+from turnstream.commands.running_stack import fail_unreachable
 from turnstream.log.kafka_producer import KafkaProducer
 from turnstream.settings import Settings
 
@@ -47,7 +48,7 @@ def with_cql(settings: Settings, work: Callable[[Cql], Awaitable[_T]]) -> _T:
     try:
         return asyncio.run(run())
     except Retryable as error:
-        fail(str(error), Exit.NOT_RUNNING)
+        fail_unreachable(str(error))
     except Fatal as error:
         fail(str(error))
 

@@ -10,8 +10,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from schemas.errors import Fatal, Retryable
-from turnstream.commands.exits import Exit, fail
-from turnstream.commands.running_stack import require_settings
+from turnstream.commands.exits import fail
+from turnstream.commands.running_stack import fail_unreachable, require_settings
 from turnstream.insight.lag import GroupLag, LagReport, beyond
 from turnstream.insight.lag_reading import read_lag
 from turnstream.settings import Settings
@@ -53,7 +53,7 @@ def _report(settings: Settings) -> LagReport:
     except* (Retryable, Fatal) as group:
         reason = str(group.exceptions[0])
     if report is None:
-        fail(f"the broker did not answer: {reason}", Exit.NOT_RUNNING)
+        fail_unreachable(f"the broker did not answer: {reason}")
     return report
 
 

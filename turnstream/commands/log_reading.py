@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from schemas.errors import Fatal, Retryable
 from schemas.ports import LogReader
-from turnstream.commands.exits import Exit, fail
+from turnstream.commands.running_stack import fail_unreachable
 from turnstream.exception_groups import leaves
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.settings import Settings
@@ -28,5 +28,5 @@ def read_log(settings: Settings, work: Callable[[LogReader], Awaitable[_T]]) -> 
     except* (Retryable, Fatal) as group:
         reason = str(leaves(group)[0])
     if reason is not None:
-        fail(f"the log could not be read: {reason}", Exit.NOT_RUNNING)
+        fail_unreachable(f"the log could not be read: {reason}")
     return found

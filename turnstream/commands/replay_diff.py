@@ -17,7 +17,7 @@ from turnstream.commands.audited import audited
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.moments import moment_text
 from turnstream.commands.replay_output import ProgressDisplay, note
-from turnstream.commands.running_stack import require_settings
+from turnstream.commands.running_stack import fail_unreachable, require_settings
 from turnstream.exception_groups import leaves
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.log.kafka_topics import delete_topics, topic_names
@@ -164,4 +164,6 @@ def _line(run_id: str, run: ShadowBegan | None) -> str:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    fail(str(error), Exit.NOT_RUNNING if isinstance(error, Retryable) else Exit.FAILED)
+    if isinstance(error, Retryable):
+        fail_unreachable(str(error))
+    fail(str(error))

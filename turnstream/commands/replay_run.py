@@ -24,7 +24,7 @@ from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
 from turnstream.commands.replay_options import ReplayOptions
 from turnstream.commands.replay_output import ProgressDisplay, note, show_plan, show_summary
-from turnstream.commands.running_stack import require_settings
+from turnstream.commands.running_stack import fail_unreachable, require_settings
 from turnstream.exception_groups import leaves
 from turnstream.log.kafka_log_reader import KafkaLogReader
 from turnstream.settings import Settings
@@ -88,6 +88,8 @@ def run_replay(options: ReplayOptions, mode: ReplayMode | None) -> None:
         asyncio.run(_Session(settings, options, mode).run(selection))
     except* (Retryable, Fatal, Malformed, NotAllowedError, ValueError, OSError, KeyboardInterrupt) as group:
         failure = leaves(group)[0]
+    if isinstance(failure, Retryable):
+        fail_unreachable(str(failure))
     if failure is not None:
         fail(str(failure) or "interrupted", _exit_code(failure))
 
@@ -97,7 +99,7 @@ def _exit_code(failure: BaseException) -> Exit:
         return Exit.INTERRUPTED
     if isinstance(failure, ValueError | NotAllowedError):
         return Exit.BAD_INPUT
-    return Exit.NOT_RUNNING if isinstance(failure, Retryable) else Exit.FAILED
+    return Exit.FAILED
 
 
 class _Session:

@@ -2,9 +2,10 @@
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 from schemas.errors import Fatal
 from turnstream.commands.exits import Exit, fail
@@ -62,10 +63,16 @@ def require_settings() -> Settings:
         fail(str(error), Exit.BAD_INPUT)
 
 
+def fail_unreachable(message: str) -> NoReturn:
+    """End the command because what it needs does not answer; says so if the local stack is not running."""
+    hint = "" if local_run() is not None else "; nothing runs here: `turnstream up` starts it"
+    fail(f"{message}{hint}", Exit.NOT_RUNNING)
+
+
 def _quieten() -> None:
     """Standard output is the command's answer, and of a failure it prints one line itself."""
-    configure_logging("turnstream", "error", as_json=False)
-    for name in ("aiokafka", "cassandra"):
+    configure_logging("turnstream", "error", as_json=not sys.stderr.isatty())
+    for name in ("aiokafka", "cassandra", "opentelemetry"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from schemas.errors import Fatal, Retryable
 from schemas.topics import BY_NAME, DLQ_SUFFIX
 from turnstream.commands.exits import Exit, fail
-from turnstream.commands.running_stack import require_settings
+from turnstream.commands.running_stack import fail_unreachable, require_settings
 from turnstream.log.kafka_topics import TopicCondition, TopicState, create_topics, describe_topics
 from turnstream.settings import Settings
 from turnstream.wiring.topics import planned_topics
@@ -36,7 +36,7 @@ def topics(*, create: Create = False, as_json: AsJson = False) -> None:
     try:
         states = asyncio.run(_states(settings, create=create))
     except Retryable as error:
-        fail(f"the broker did not answer: {error}", Exit.NOT_RUNNING)
+        fail_unreachable(f"the broker did not answer: {error}")
     except Fatal as error:
         fail(str(error))
     rows = [_row(state) for state in states]

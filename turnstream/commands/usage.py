@@ -119,7 +119,11 @@ def _answer(query: str, lake: str | None, form: Format, *, show_sql: bool) -> No
     settings = require_settings().usage_sink
     url = lake or settings.url
     if url is None:
-        fail("where are the usage files? name them by --lake, or set TURNSTREAM_USAGE_SINK__URL", Exit.BAD_INPUT)
+        fail(
+            "where are the usage files? start the local stack (`turnstream up`), "
+            "or name their folder or URL by --lake or TURNSTREAM_USAGE_SINK__URL",
+            Exit.BAD_INPUT,
+        )
     try:
         from turnstream.usage_reports import printing, reading  # noqa: PLC0415 - come with the extra `usage`
     except ModuleNotFoundError as missing:

@@ -55,7 +55,7 @@ class KafkaLogReader:
         """Connect. Raises Retryable when the broker cannot be reached within ``start_seconds_max``."""
         connected = False
         try:
-            with startup_failures("start the reader"):
+            with startup_failures(f"connect to the broker at {self._settings.bootstrap_servers}"):
                 async with asyncio.timeout(self._settings.start_seconds_max):
                     await self._wire.connect()
             connected = True

@@ -37,7 +37,7 @@ class KafkaLogTail:
         """Fix the positions. Raises Retryable when that takes longer than ``start_seconds_max``."""
         started = False
         try:
-            with startup_failures("start the tail"):
+            with startup_failures(f"follow the log at {self._settings.bootstrap_servers}"):
                 async with asyncio.timeout(self._settings.start_seconds_max):
                     await self._wire.connect()
                     self._follower.follow(await self._wire.list_offsets(dict.fromkeys(self._first, LATEST)))

@@ -36,7 +36,7 @@ class KafkaProducer:
 
     async def __aenter__(self) -> Self:
         """Connect. Raises Retryable when the broker cannot be reached within ``start_seconds_max``."""
-        with startup_failures("start the producer"):
+        with startup_failures(f"connect to the broker at {self._settings.bootstrap_servers}"):
             await self._session.start()
         await self._background.open()
         self._running = self._background.start(self._session.watch())

@@ -123,7 +123,7 @@ async def open_admin(settings: KafkaSettings) -> AsyncIterator[Any]:
         request_timeout_ms=int(settings.admin_seconds_max * 1000),
     )
     try:
-        with kafka_failures("connect to the broker"):
+        with kafka_failures(f"connect to the broker at {settings.bootstrap_servers}"):
             async with asyncio.timeout(settings.start_seconds_max):
                 await admin.start()
         yield admin

@@ -8,8 +8,9 @@ from schemas.errors import Retryable
 from schemas.ports import TopicPartition
 from schemas.topics import TURNS_SUBMITTED
 from tests.support.memory_log import MemoryLog
-from turnstream.commands import lag
+from turnstream.commands import lag, running_stack
 from turnstream.commands.exits import Exit
+from turnstream.commands.running_stack import LocalRun
 from turnstream.insight import lag_reading
 from turnstream.insight.lag import Extent, GroupState, LagReport, build_lag
 from turnstream.insight.lag_reading import LagReader
@@ -60,8 +61,11 @@ def test_it_can_be_used_as_a_probe(monkeypatch: pytest.MonkeyPatch, limit: str, 
     assert ("1.2 s behind" in result.stderr) is (code != 0)
 
 
-def test_a_broker_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("running", [True, False])
+def test_a_broker_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch, *, running: bool) -> None:
     invoke(monkeypatch)
+    run = LocalRun(None, None, {}) if running else None
+    monkeypatch.setattr(running_stack, "local_run", lambda: run)
 
     async def fails(_settings: Settings) -> LagReport:
         raise Retryable("connect to the broker: TimeoutError")
@@ -71,7 +75,10 @@ def test_a_broker_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPat
     lag.register(app)
     result = CliRunner().invoke(app, [])
     assert result.exit_code == Exit.NOT_RUNNING
-    assert result.stderr.splitlines() == ["error: the broker did not answer: connect to the broker: TimeoutError"]
+    hint = "" if running else "; nothing runs here: `turnstream up` starts it"
+    assert result.stderr.splitlines() == [
+        f"error: the broker did not answer: connect to the broker: TimeoutError{hint}"
+    ]
 
 
 async def test_ages_are_read_from_the_log_over_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
