@@ -48,7 +48,7 @@ class Plan(BaseModel):
 
     ``turns`` counts distinct ones. Tokens and cost are what the selected turns would take if each were asked once more:
     ``completion_tokens_max`` is what the records allow, and a record that was not counted yet is taken at four
-    characters a token.
+    characters a token. ``unpriced`` records have tokens and name no model with a price: ``cost_usd`` is without them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,6 +63,7 @@ class Plan(BaseModel):
     prompt_tokens: int = 0
     completion_tokens_max: int = 0
     cost_usd: float = Field(default=0.0, ge=0)
+    unpriced: int = 0
 
     @property
     def offsets(self) -> int:
@@ -139,6 +140,7 @@ class _Count:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
+    unpriced: int = 0
 
     def add(self, record: Record) -> None:
         self.selected += 1
@@ -154,6 +156,8 @@ class _Count:
         price = self.prices.get(_model(reading.value))
         if price is not None:
             self.cost_usd += (prompt * price.input + completion * price.output) / _TOKENS_PER_PRICE
+        elif prompt or completion:
+            self.unpriced += 1
 
     def plan(self, selection: Selection, ranges: tuple[PlannedRange, ...]) -> Plan:
         return Plan(
@@ -167,6 +171,7 @@ class _Count:
             prompt_tokens=self.prompt_tokens,
             completion_tokens_max=self.completion_tokens,
             cost_usd=self.cost_usd,
+            unpriced=self.unpriced,
         )
 
 

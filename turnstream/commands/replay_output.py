@@ -94,11 +94,18 @@ def plan_lines(plan: Plan) -> list[str]:
         f"time span   {span}",
         f"turns       {plan.turns}",
         f"tokens      {plan.prompt_tokens} in, at most {plan.completion_tokens_max} out",
-        f"cost        at most ${plan.cost_usd:.4f} if every turn were asked again",
+        f"cost        {_cost(plan)}",
         f"partitions  {len(ranges)}",
         *ranges[:_RANGES_SHOWN_MAX],
         *([f"  and {more} more"] if more > 0 else []),
     ]
+
+
+def _cost(plan: Plan) -> str:
+    if plan.unpriced and not plan.cost_usd:
+        return f"unknown: {plan.unpriced} records name no model with a price"
+    without = f", without {plan.unpriced} records that name no model with a price" if plan.unpriced else ""
+    return f"at most ${plan.cost_usd:.4f} if every turn were asked again{without}"
 
 
 def show_summary(summary: Summary, seconds: float, *, as_json: bool) -> None:

@@ -198,6 +198,20 @@ def test_a_plan_names_what_it_means(plan: Plan, capsys: pytest.CaptureFixture[st
     assert (told["selected"], "turns" in told["selection"]) == (9, False)
 
 
+@pytest.mark.parametrize(
+    ("cost_usd", "unpriced", "told"),
+    [
+        (0.0, 0, "at most $0.0000 if every turn were asked again"),
+        (1.5, 0, "at most $1.5000 if every turn were asked again"),
+        (1.5, 2, "at most $1.5000 if every turn were asked again, without 2 records that name no model with a price"),
+        (0.0, 2, "unknown: 2 records name no model with a price"),
+    ],
+)
+def test_a_cost_that_nobody_knows_is_not_zero(plan: Plan, cost_usd: float, unpriced: int, told: str) -> None:
+    lines = plan_lines(plan.model_copy(update={"cost_usd": cost_usd, "unpriced": unpriced}))
+    assert f"cost        {told}" in lines
+
+
 def test_a_summary_is_told_in_words_or_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     summary = Summary(run_id="r1", mode="rebuild", records=5, before=2, partitions=1, counts={"rows_not_restored": 0})
     show_summary(summary, 1.0, as_json=False)

@@ -59,9 +59,15 @@ async def test_a_plan_counts_what_is_meant_and_what_it_would_cost() -> None:
     assert (plan.first_ms, plan.last_ms) == (1_002, 1_007)
     assert [each.selected for each in plan.ranges] == [3, 3]
     assert plan.completion_tokens_max == 60
-    assert plan.cost_usd == plan.prompt_tokens + plan.completion_tokens_max
+    assert (plan.cost_usd, plan.unpriced) == (plan.prompt_tokens + plan.completion_tokens_max, 0)
     assert seen[-1].done == seen[-1].total == 8
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+async def test_tokens_of_records_that_name_no_model_have_no_price() -> None:
+    log = log_of(3)
+    plan = await make_plan(log.reader(), PARTITIONS, Selection(topic=TOPIC), prices={})
+    assert (plan.unpriced, plan.cost_usd, plan.completion_tokens_max) == (3, 0, 30)
 
 
 async def test_offsets_choose_partitions_and_their_records() -> None:
