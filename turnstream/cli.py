@@ -1,5 +1,7 @@
 """The command line: ``turnstream``."""
 
+from typing import Annotated
+
 import typer
 
 from turnstream import __version__
@@ -28,8 +30,11 @@ from turnstream.commands import (
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 
+Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
+
+
 @app.callback(invoke_without_command=True)
-def _root(*, version: bool = typer.Option(default=False, help="Print the version and exit.")) -> None:
+def _root(*, version: Version = False) -> None:
     """Turnstream: chat turns as events, from HTTP to GPU and back."""
     if version:
         typer.echo(__version__)

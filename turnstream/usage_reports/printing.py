@@ -38,7 +38,7 @@ def as_table(answer: Answer) -> Table:
         Column(name.replace("_", "\n"), justify="right" if right else "left", overflow="fold")
         for name, right in zip(answer.columns, numeric, strict=True)
     ]
-    table = Table(*columns)
+    table = Table(*columns, box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for row in answer.rows:
         table.add_row(*(_shown(value) for value in row))
     return table

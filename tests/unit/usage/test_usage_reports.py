@@ -158,6 +158,13 @@ def test_the_command_prints_tables_json_and_csv(lake: str) -> None:
     assert (header[:2], row[:2]) == (["tenant_id", "user_id"], ["zenith", "user-1"])
 
 
+def test_models_are_not_folded_in_the_widest_report(lake: str) -> None:
+    code, table, _ = run("latency", "--by", "model", "--lake", lake)
+    assert code == 0
+    assert "turnstream-capable " in table
+    assert max(len(line) for line in table.splitlines()) <= 80
+
+
 def test_the_sql_that_is_shown_runs_as_it_stands(lake: str) -> None:
     for arguments in (
         ("cost", "--by", "model", "--since", "2024-10-04"),
