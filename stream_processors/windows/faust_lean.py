@@ -15,10 +15,11 @@ from typing import Any, Final
 import faust
 from aiokafka.errors import MessageSizeTooLargeError
 from faust.events import Event
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
+from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
 from mode.services import Service, WaitResults
 
 from stream_processors.windows.faust_records import Write
+from stream_processors.windows.faust_recovery import SafeThread
 
 # More than comes in a wait, so that the broker waits.
 _FETCH_BYTES_MIN: Final = 1 << 20
@@ -42,7 +43,7 @@ class LeanApp(faust.App):  # type: ignore[misc]
         return Event(self, key, value, headers, message)
 
 
-class LeanThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+class LeanThread(SafeThread):
     """Faust's thread for the consumer of aiokafka, which fetches less often."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:

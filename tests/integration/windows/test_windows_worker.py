@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -15,7 +16,9 @@ from schemas.errors import Fatal, Retryable
 from schemas.events import FinishReason, Usage, UsageRecorded, UsageRolledUp
 from schemas.serde import decode, encode
 from schemas.topics import USAGE_EVENTS, USAGE_ROLLUPS, plan_topics
+from stream_processors.windows import faust_app
 from stream_processors.windows.core import WindowsSettings
+from stream_processors.windows.faust_lean import LeanConsumer
 from stream_processors.windows.stage import run
 from tests.support.real_servers import real_servers
 from tests.support.turn_events import CountedMetrics
@@ -129,6 +132,34 @@ async def test_restarts_while_usage_comes_in_lose_nothing(kafka: Kafka) -> None:
         async with kafka.worker():
             await kafka.send(*(usage(life * 3 + turn, "joe") for turn in range(3)))
             assert (await kafka.totals("joe", life * 3 + 3)).turns == life * 3 + 3
+
+
+async def test_a_new_group_loses_nothing_that_comes_while_its_flow_is_stopped(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, seek = LeanConsumer._getmany, LeanConsumer.perform_seek
+    dropped: list[Any] = []
+
+    async def fetch_and_stop(consumer: Any, **limits: Any) -> Any:
+        """As if another worker joined after the first fetch: Faust drops what it brought, and seeks."""
+        records = await fetch(consumer, **limits)
+        if records and not dropped:
+            dropped.append(records)
+            consumer.stop_flow()
+        return records
+
+    async def seek_and_go_on(consumer: Any) -> None:
+        await seek(consumer)
+        if dropped:
+            consumer.resume_flow()
+
+    monkeypatch.setattr(LeanConsumer, "_getmany", fetch_and_stop)
+    monkeypatch.setattr(LeanConsumer, "perform_seek", seek_and_go_on)
+    monkeypatch.setattr(faust_app, "GROUP", "turnstream.windows.new")
+    await kafka.send(*(usage(turn, "sue") for turn in range(3)))
+    async with kafka.worker():
+        assert (await kafka.totals("sue", 3)).prompt_tokens == 30
+    assert dropped
 
 
 async def test_poison_goes_to_the_dead_letters_and_replays_are_not_counted(kafka: Kafka, topics: str) -> None:
