@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OLDEST = (3, 11)
-NAMES = ("python3", "python3.11", "python3.12")
+NAMES = ("python3", "python3.11", "python3.12", "python3.13")
 ROUNDS = 15
 CLEARLY_FASTER = 0.9
 PROBE_TIMEOUT_S = 20.0

