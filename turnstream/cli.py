@@ -1,6 +1,7 @@
 """The command line: ``turnstream``."""
 
-from typing import Annotated
+import os
+from typing import Annotated, Final
 
 import typer
 
@@ -26,6 +27,10 @@ from turnstream.commands import (
     usage,
     users,
 )
+from turnstream.unknown_variables import unknown_variables
+
+# Processes: they tell it in their log.
+_LOGGING: Final = ("run", "bootstrap")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -34,11 +39,14 @@ Version = Annotated[bool, typer.Option("--version", help="Print the version and 
 
 
 @app.callback(invoke_without_command=True)
-def _root(*, version: Version = False) -> None:
+def _root(context: typer.Context, *, version: Version = False) -> None:
     """Turnstream: chat turns as events, from HTTP to GPU and back."""
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand not in _LOGGING:
+        for variable in unknown_variables(os.environ):
+            typer.echo(f"warning: {variable}", err=True)
 
 
 _COMMANDS = (

@@ -1,14 +1,13 @@
 """``turnstream bootstrap``: what must exist before the first process starts."""
 
 import asyncio
-import sys
 
 import typer
 
 from schemas.errors import Fatal, Retryable
 from turnstream.commands.exits import Exit, fail
 from turnstream.settings import load_settings
-from turnstream.telemetry.logging import configure_logging
+from turnstream.wiring.process import start_log
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +23,7 @@ def bootstrap_command() -> None:
 
     try:
         settings = load_settings()
-        configure_logging("bootstrap", settings.log.level, as_json=settings.log.json_lines or not sys.stderr.isatty())
+        start_log("bootstrap", settings)
         file = settings.secrets.development_key_file
         key = read_or_make_key(file) if file is not None else None
         created = asyncio.run(bootstrap(settings, key))

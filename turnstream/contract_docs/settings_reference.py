@@ -16,8 +16,9 @@ _HEAD: Final = """\
 # Settings
 
 Every process reads these variables once, at its start. A value that cannot be ends it with one line that names the
-variable, and exit code 1. Structured values are JSON. Units are the last word of a name. Pools are set by name:
-`TURNSTREAM_POOLS__FAST__URL`.
+variable, and exit code 1; a variable that begins with `TURNSTREAM_` and that nothing reads is passed over, with a
+warning (`variable_unknown` in the log of a process) that names it and the setting that it resembles. Structured values
+are JSON. Units are the last word of a name. Pools are set by name: `TURNSTREAM_POOLS__FAST__URL`.
 """
 _DEFAULT_CHARS_MAX: Final = 60
 

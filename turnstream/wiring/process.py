@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from turnstream.telemetry.logging import configure_logging
 from turnstream.telemetry.probe_app import ProbeApp
 from turnstream.telemetry.prometheus import PrometheusMetrics
 from turnstream.telemetry.readiness import Readiness
+from turnstream.unknown_variables import unknown_variables
 
 EXIT_FAILED: Final = 1
 OPEN_FILES_MAX: Final = 65_536
@@ -46,7 +48,7 @@ def run_process(name: str, settings: Settings, work: Work) -> int:
     A Fatal, or a Retryable that nobody could retry, ends the process with code 1 and one log line: the
     supervisor starts a fresh one.
     """
-    configure_logging(name, settings.log.level, as_json=settings.log.json_lines or not sys.stderr.isatty())
+    start_log(name, settings)
     failures: list[BaseException] = []
     _tune_collector()
     allow_open_files()
@@ -58,6 +60,13 @@ def run_process(name: str, settings: Settings, work: Work) -> int:
     for error in failures:
         _log.error("process_failed", error=f"{type(error).__name__}: {error}")
     return EXIT_FAILED if failures else 0
+
+
+def start_log(name: str, settings: Settings) -> None:
+    """Begin the log of a process, with what was set for it that no process reads."""
+    configure_logging(name, settings.log.level, as_json=settings.log.json_lines or not sys.stderr.isatty())
+    for variable in unknown_variables(os.environ):
+        _log.warning("variable_unknown", variable=variable.name, nearest=variable.nearest)
 
 
 async def _live(process: Process, work: Work) -> None:
