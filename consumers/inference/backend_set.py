@@ -38,7 +38,7 @@ class BackendSet:
         """``connect`` makes the backend of a pool with one server. Call it inside the running event loop."""
         self._settings = settings
         self._now_s = asyncio.get_running_loop().time
-        self._servers = tuple(_Server(one.url, connect(one), ServerHealth(one)) for one in settings.servers)
+        self._servers = tuple(_Server(one.address, connect(one), ServerHealth(one)) for one in settings.servers)
         self._by_health = {server.health: server for server in self._servers}
         self._chosen = 0
 
@@ -63,6 +63,7 @@ class BackendSet:
         try:
             choices_open = request.turn.generation.n
             if pile is not None:
+                pile.server = server.name
                 self._listen(server, pile)
             async with aclosing(server.backend.generate(request, prefix, pile)) as pieces:
                 while choices_open:

@@ -63,6 +63,11 @@ class Generation:
         """Whether the backend has said anything."""
         return self.last is not None
 
+    @property
+    def server(self) -> str | None:
+        """The address of the server that was asked, for logs; None where the backend tells none."""
+        return self._pile.server
+
     def choice(self, index: int) -> Choice:
         """The choice at ``index``, empty before its first piece."""
         return self.choices[index] if index < len(self.choices) else Choice()

@@ -65,6 +65,13 @@ class PoolSettings(BaseModel):
         urls = tuple(filter(None, (part.strip() for part in self.url.split(","))))
         return tuple(self.model_copy(update={"url": url}) for url in urls)
 
+    @property
+    def address(self) -> str:
+        """The ``url`` as a log line may show it: without a credential in it."""
+        before, _, rest = self.url.rpartition("@")
+        scheme, mark, _ = before.partition("://")
+        return f"{scheme if mark else ''}{mark}{rest.partition('?')[0]}"
+
     @field_validator("url")
     @classmethod
     def _names_a_server(cls, url: str) -> str:

@@ -172,7 +172,9 @@ class TurnRun:
             turn_id=self._turn.turn_id,
             pool=self._request.pool,
             generation=self._generations,
+            server=generation.server,
             cause=type(cause).__name__,
+            error=str(cause),
         )
         await self._close()
         waited = not generation.begun and (now_s - self._started_s) * 1000 >= self._settings.fallback_ms_max

@@ -62,12 +62,13 @@ class Pile:
     """Where a backend that need not be read all the time keeps what has come of an answer.
 
     Whoever reads the answer makes it with what to call when there is something to take, which may be in vain, and
-    takes it from the ``feed``, which the backend sets.
+    takes it from the ``feed``, which the backend sets. One of several servers sets ``server``, its address for logs.
     """
 
     def __init__(self, on_more: Callable[[], None]) -> None:
         self.on_more = on_more
         self.feed: Feed = _NO_FEED
+        self.server: str | None = None
 
 
 class InferenceBackend(Protocol):
