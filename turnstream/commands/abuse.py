@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -84,7 +84,7 @@ def show(user_id: UserId, tenant: Tenant = "public", *, as_json: AsJson = False)
 
     found = read_log(settings, find)
     if found is None:
-        fail(f"nothing was signalled about this user of `{tenant}`; `turnstream abuse list --all`", Exit.NOT_FOUND)
+        _fail_unsignalled(tenant)
     signal, evidence = found
     if as_json:
         shown = [one.model_dump(mode="json", exclude_none=True) for one in evidence]
@@ -97,8 +97,16 @@ def show(user_id: UserId, tenant: Tenant = "public", *, as_json: AsJson = False)
 
 
 def lift(user_id: UserId, reason: Reason, tenant: Tenant = "public") -> None:
-    """Let a user down from the ladder at once; what they did until now counts no more. Audited."""
+    """Let a user down from the ladder at once; what they did until now counts no more. Audited.
+
+    Exit code 4: nothing was ever signalled about them, and nothing was done.
+    """
     settings = require_settings()
+    signals = read_log(
+        settings, lambda reader: standing.newest_signals(reader, _partitions(settings, ABUSE_SIGNALS.name))
+    )
+    if (tenant, user_id) not in signals:
+        _fail_unsignalled(tenant)
 
     async def work() -> None:
         async with KafkaProducer(settings.kafka) as producer:
@@ -110,6 +118,10 @@ def lift(user_id: UserId, reason: Reason, tenant: Tenant = "public") -> None:
         except (Retryable, Fatal) as error:
             fail(f"the log did not take it: {error}", Exit.NOT_RUNNING)
     typer.echo("lifted")
+
+
+def _fail_unsignalled(tenant: str) -> NoReturn:
+    fail(f"nothing was signalled about this user of `{tenant}`; `turnstream abuse list --all`", Exit.NOT_FOUND)
 
 
 def _partitions(settings: Settings, name: str) -> int:

@@ -124,6 +124,25 @@ def test_a_lift_is_audited_and_told_to_auth_and_to_the_windows(
     assert (record.key, evidence.kind, evidence.seen_at_ms) == (b"ann", "lifted", NOW_MS)
 
 
+def test_a_lift_of_whoever_was_never_signalled_is_refused_and_does_nothing(
+    log: MemoryLog, audit: list[tuple[str, str, str | None]]
+) -> None:
+    put(log, "ann", AbuseLevel.SUSPEND)
+    result = invoke("lift", "ann", "--tenant", "other", "--reason", "mistyped")
+    assert (result.exit_code, result.stdout) == (Exit.NOT_FOUND, "")
+    assert "nothing was signalled about this user of `other`" in result.stderr
+    assert (audit, log.records(ABUSE_EVIDENCE.name)) == ([], [])
+    assert listed() == [("ann", "suspend")]
+
+
+def test_whose_level_has_ended_can_be_lifted_so_that_less_is_counted(
+    log: MemoryLog, audit: list[tuple[str, str, str | None]]
+) -> None:
+    put(log, "eve", AbuseLevel.SLOW, NOW_MS)
+    assert invoke("lift", "eve", "--tenant", "acme", "--reason", "a false alarm").exit_code == 0
+    assert len(audit) == len(log.records(ABUSE_EVIDENCE.name)) == 1
+
+
 def test_a_lift_needs_a_reason(log: MemoryLog, audit: list[tuple[str, str, str | None]]) -> None:
     assert invoke("lift", "ann").exit_code == Exit.BAD_INPUT
     assert audit == []
