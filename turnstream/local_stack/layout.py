@@ -21,7 +21,7 @@ class Layout:
 
     @property
     def data(self) -> Path:
-        """What `down --wipe` removes: the servers' data and our own usage files."""
+        """What `down --wipe` removes: the servers' data, our usage files and how far replays are."""
         return self.home / "data"
 
     @property

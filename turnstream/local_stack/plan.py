@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from turnstream.local_stack.cassandra import cassandra_part
+from turnstream.local_stack.data_files import data_files
 from turnstream.local_stack.development_secrets import secret_files
 from turnstream.local_stack.errors import StackError
 from turnstream.local_stack.jars import Jar, class_path, read_lock
@@ -30,7 +31,6 @@ from turnstream.local_stack.readiness import http_ok
 from turnstream.local_stack.redis_server import find_redis, redis_part
 from turnstream.local_stack.settings import StackSettings
 from turnstream.local_stack.triton import MODEL, TritonBuild, find_triton, triton_part
-from turnstream.local_stack.usage_files import usage_files
 
 SERVERS: Final = ("kafka", "cassandra", "redis", "triton")
 JVM_SERVERS: Final = ("kafka", "cassandra")
@@ -82,7 +82,7 @@ def plan_run(
     composer = _Composer(settings, settings.layout(), ports.ports, options)
     servers = composer.servers(choice.engine, triton)
     environment = _environment(ports.ports, choice.engine, environ) | secret_files(settings.layout(), environ)
-    environment |= usage_files(settings.layout(), environ)
+    environment |= data_files(settings.layout(), environ)
     if choice.engine is Engine.TRITON and "demo-upstream" in ports.ports:
         environment |= demo_pools_environment(settings.demo_upstream_pools, ports.ports["demo-upstream"])
     ours = tuple(process_part(row, ports.ports, environment) for row in options.processes)

@@ -6,10 +6,12 @@ import contextlib
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from turnstream.local_stack import plan
+from turnstream.local_stack import control, plan
+from turnstream.local_stack.data_files import REPLAYS, URL
 from turnstream.local_stack.errors import PortTakenError, StackError
 from turnstream.local_stack.plan import RunPlan, StackOptions, plan_run
 from turnstream.local_stack.pools import (
@@ -184,6 +186,22 @@ def test_a_model_of_the_users_own_starts_no_engine_and_keeps_its_key_out_of_the_
     assert servers.parts == ()
     assert ours.parts[0].environment["TURNSTREAM_POOLS__CAPABLE__API_KEY"] == "sk-secret"
     assert "sk-secret" not in planned.environment.values()
+
+
+def test_what_names_offsets_of_the_log_is_wiped_with_it(tmp_path: Path) -> None:
+    layout = StackSettings(home=tmp_path).layout()
+    planned = _plan(tmp_path, {"TURNSTREAM_UPSTREAM__BASE_URL": "http://gpu:8000/v1"})
+    replays, usage = Path(planned.environment[REPLAYS]), Path(urlsplit(planned.environment[URL]).path)
+    replays.mkdir()
+    usage.mkdir()
+    control.wipe(layout)
+    assert not replays.exists()
+    assert not usage.exists()
+
+
+def test_replays_go_where_the_user_says(tmp_path: Path) -> None:
+    given = {"TURNSTREAM_UPSTREAM__BASE_URL": "http://gpu:8000/v1", REPLAYS: "elsewhere"}
+    assert _plan(tmp_path, given).environment[REPLAYS] == "elsewhere"
 
 
 def test_a_pool_of_the_demonstration_upstream_has_it_started_beside_triton(
