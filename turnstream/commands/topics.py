@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,6 +20,9 @@ from turnstream.wiring.topics import planned_topics
 
 _HOUR_MS: Final = 3_600_000
 _GROUPS: Final = "turnstream."
+_INDENT: Final = "  "
+# With it everything fits into 80 columns.
+_KEY_CHARS_MAX: Final = 20
 _STYLES: Final = {TopicCondition.OK: "green", TopicCondition.MISSING: "red", TopicCondition.DIFFERS: "yellow"}
 
 Create = Annotated[bool, typer.Option("--create", help="Create what is missing. Existing topics stay as they are.")]
@@ -78,23 +82,27 @@ def _hours(retention_ms: str | None) -> int | None:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    narrow = (Column(name, no_wrap=True) for name in ("topic", "state", "parts", "kept"))
-    wide = (Column(name, overflow="fold") for name in ("key", f"group {_GROUPS}*"))
-    table = Table(*narrow, *wide, box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
+    narrow = (Column(name, no_wrap=True) for name in ("topic", "state", "parts", "hours"))
+    last = Column(f"key\n{_INDENT}group {_GROUPS}*", overflow="fold")
+    table = Table(*narrow, last, box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(
             row["name"],
             f"[{_STYLES[TopicCondition(row['state'])]}]{row['state']}[/]",
             _beside(row["partitions"], row["partitions_planned"]),
-            _beside(row["retention_hours"], row["retention_hours_planned"], " h"),
-            "" if row["name"].endswith(DLQ_SUFFIX) else row["key"],
-            "\n".join(group.removeprefix(_GROUPS) for group in row["groups"]),
+            _beside(row["retention_hours"], row["retention_hours_planned"]),
+            "" if row["name"].endswith(DLQ_SUFFIX) else _key_and_groups(row),
         )
     return table
 
 
-def _beside(found: int | None, wanted: int | None, unit: str = "") -> str:
+def _key_and_groups(row: dict[str, Any]) -> str:
+    key = (line.replace(" ", "") for line in wrap(row["key"].replace("|", "| "), _KEY_CHARS_MAX))
+    return "\n".join((*key, *(_INDENT + group.removeprefix(_GROUPS) for group in row["groups"])))
+
+
+def _beside(found: int | None, wanted: int | None) -> str:
     """What the broker has, and what it should have where these differ."""
     if found is None:
-        return f"- ({wanted}{unit})"
-    return f"{found}{unit}" if found == wanted else f"{found}{unit} ({wanted}{unit})"
+        return f"- ({wanted})"
+    return str(found) if found == wanted else f"{found} ({wanted})"

@@ -17,7 +17,7 @@ from producers.http.api_keys import key_hash, parse_api_key
 from schemas import ids
 from schemas.accounts import AccountChanged
 from schemas.errors import Fatal, Retryable
-from schemas.topics import TopicPlan
+from schemas.topics import BY_NAME, Key, TopicPlan
 from tests.support.memory_log import MemoryLog
 from turnstream.chat.last_conversation import LastConversation
 from turnstream.commands import (
@@ -40,6 +40,7 @@ from turnstream.log.kafka_topics import TopicState
 from turnstream.settings import Settings
 from turnstream.stores import cassandra
 from turnstream.trace.search import Found
+from turnstream.wiring.topics import planned_topics
 
 PEPPER = "test pepper"
 SETTINGS = Settings.model_validate({"secrets": {"api_key_pepper": PEPPER}})
@@ -226,6 +227,17 @@ def test_topics_shows_a_difference_beside_the_plan(broker: dict[str, int]) -> No
     assert result.exit_code == Exit.FAILED
     assert "differs" in line
     assert "7 (4)" in line
+
+
+@pytest.mark.usefixtures("broker")
+def test_topics_folds_nothing_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = invoke("topics").stdout.splitlines()
+    told = {word for line in lines for word in line.split()}
+    assert told >= {plan.name for plan in planned_topics(SETTINGS)}
+    assert told >= {group.removeprefix("turnstream.") for topic in BY_NAME.values() for group in topic.groups}
+    assert told >= {topic.key.value for topic in BY_NAME.values() if topic.key is not Key.ROLLUP}
+    assert max(len(line.rstrip()) for line in lines) <= 80
 
 
 @pytest.mark.parametrize(("error", "code"), [(UNREACHABLE, Exit.NOT_RUNNING), (Fatal("topics differ"), Exit.FAILED)])
