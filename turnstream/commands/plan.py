@@ -12,7 +12,7 @@ from turnstream.capacity.measured import RESULTS, read_measured
 from turnstream.capacity.plan import Plan, make_plan
 from turnstream.capacity.scenarios import Simulation, fleets_of, run_simulation, steps_of
 from turnstream.commands.exits import Exit, fail
-from turnstream.commands.plan_output import SimulationProgress, plan_lines, simulation_lines
+from turnstream.commands.plan_output import SimulationProgress, plan_lines, simulation_lines, summary_lines
 
 Dau = Annotated[float | None, typer.Option("--dau", help="Users a day, such as 200e6.")]
 Prompts = Annotated[float | None, typer.Option("--prompts-per-day", help="Turns a day, such as 2.5e9.")]
@@ -118,5 +118,5 @@ def _show(made: Plan, seen: Simulation | None, *, as_json: bool) -> None:
         simulation = None if seen is None else seen.model_dump(mode="json")
         typer.echo(json.dumps({**made.model_dump(mode="json"), "simulation": simulation}, indent=2))
         return
-    for line in (*plan_lines(made), *(simulation_lines(seen) if seen else ())):
+    for line in (*summary_lines(made, seen), *plan_lines(made), *(simulation_lines(seen) if seen else ())):
         typer.echo(line)

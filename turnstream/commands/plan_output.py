@@ -19,6 +19,20 @@ _WHOLE_FROM: Final = 100
 _LINE_SECONDS: Final = 1.0
 _HEADINGS: Final = ("fleet", "arrivals", "phase", "load", "turns", "refused", "wait p95", "TTFT p50", "p95", "p99", "")
 
+# What is asked first: a label, the line of the plan, and what to know beside it, with other lines by their names.
+_SUMMARY: Final = (
+    ("turns at peak", "peak_turns", "{open_streams} open at once"),
+    ("GPUs", "gpus", "{region_gpus} in a region"),
+    ("our processes", "cores", "{consumers} of them for inference"),
+    ("brokers", "brokers", ""),
+    ("Cassandra", "store_nodes", ""),
+    ("Redis", "cache_nodes", ""),
+    ("to clients at peak", "client_bits", ""),
+    ("onto the log", "region_log_writes", "in a region, with copies; it keeps {region_log_stored}"),
+    ("history", "stored_year", "one copy"),
+    ("1,000 turns cost", "cost_1000_turns", "{cost_1000_turns_without_gpus} without the GPUs"),
+)
+
 
 def amount(value: float, unit: str) -> str:
     """A figure for people: bytes and bits with SI prefixes, large numbers in groups of three digits."""
@@ -28,6 +42,18 @@ def amount(value: float, unit: str) -> str:
                 return f"{value / factor:.3g} {prefix}{unit}"
     number = f"{value:,.0f}" if value >= _WHOLE_FROM else f"{value:.3g}"
     return f"{number} {unit}".rstrip()
+
+
+def summary_lines(plan: Plan, seen: Simulation | None) -> Iterator[str]:
+    """What the plan comes to, in as many lines as are read at a glance."""
+    told = {line.name: amount(line.value, line.unit) for line in plan.lines}
+    rows = [(label, told[name], beside.format(**told)) for label, name, beside in _SUMMARY]
+    if seen is not None:
+        rows.append(("simulated", "holds" if seen.holds else "misses", f"TTFT p95 below {seen.target_s:g} s"))
+    yield "Summary"
+    for label, value, beside in rows:
+        yield f"  {label:<18} {value:>16}  {beside}".rstrip()
+    yield ""
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:

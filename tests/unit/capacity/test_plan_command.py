@@ -42,6 +42,20 @@ def test_the_target_scale_as_the_readme_has_it() -> None:
         assert text in result.stdout
 
 
+def test_a_summary_that_fits_a_terminal_comes_first() -> None:
+    result = invoke("--dau", "200e6", "--prompts-per-day", "2.5e9", "--regions", "6")
+    first, *rows = result.stdout.partition("\n\n")[0].splitlines()
+    assert first == "Summary"
+    assert [row[2:20].rstrip() for row in rows] == [
+        "turns at peak", "GPUs", "our processes", "brokers", "Cassandra", "Redis", "to clients at peak", "onto the log",
+        "history", "1,000 turns cost",
+    ]  # fmt: skip
+    assert "27,780 GPUs" in rows[1]
+    assert max(map(len, rows)) <= 80
+    document = json.loads(invoke("--json").stdout)
+    assert set(document) == {"figures", "lines", "simulation"}
+
+
 def test_options_go_before_set_and_set_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "ours.toml"
     file.write_text("regions = 2\ngpu_slots = 8\npeak_factor = 3\n")
@@ -105,6 +119,7 @@ def test_the_simulation_is_shown_and_repeatable() -> None:
     assert first.exit_code == 0, first.stderr
     assert first.stdout == again.stdout
     assert "seed 3" in first.stdout
+    assert "simulated" in first.stdout.partition("\n\n")[0]
     assert "20,000 GPUs" in first.stdout
     assert "1 lost" in first.stdout
 
