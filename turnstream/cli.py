@@ -1,9 +1,10 @@
 """The command line: ``turnstream``."""
 
 import os
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from turnstream import __version__
 from turnstream.commands import (
@@ -31,8 +32,23 @@ from turnstream.unknown_variables import unknown_variables
 
 # Processes: they tell it in their log.
 _LOGGING: Final = ("run", "bootstrap")
+# Typer takes the words of an error from pydantic.
+_PYDANTICS: Final = "Value error, "
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+class Commands(TyperGroup):
+    """All commands. What is wrong with an option is told in terms of the command line, without pydantic's prefix."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See ``TyperGroup.invoke``."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(_PYDANTICS)
+            raise
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 
 Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]

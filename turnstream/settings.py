@@ -193,4 +193,6 @@ def load_settings() -> Settings:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "__".join(str(part) for part in problem["loc"]).upper()
-        raise Fatal(f"{name}: {problem['msg']}") from None
+        said = problem["msg"].removeprefix("Value error, ")
+        # What holds between several settings has no place of its own; its words name them.
+        raise Fatal(f"{name}: {said}" if problem["loc"] else said) from None
