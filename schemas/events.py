@@ -5,9 +5,10 @@ The events of the answer itself are in ``schemas.tokens``.
 """
 
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from schemas.accounts import Account, Credential
 from schemas.content import Content
@@ -110,15 +111,17 @@ class TurnAuthorized(Event):
     input: tuple[Message, ...] = Field(min_length=1)
 
 
-class RateLimits(Event):
+# No model: an open stream keeps this, and what pydantic notes of a model is as large as all else in it.
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="ignore", hide_input_in_errors=True))
+class RateLimits:
     """The account's quota right after this turn was counted, for the ``x-ratelimit-*`` headers."""
 
     limit_requests: int
     remaining_requests: int
-    reset_requests_ms: int = Field(description="Milliseconds until the requests quota is full again.")
+    reset_requests_ms: Annotated[int, Field(description="Milliseconds until the requests quota is full again.")]
     limit_tokens: int
     remaining_tokens: int
-    reset_tokens_ms: int = Field(description="Milliseconds until the tokens quota is full again.")
+    reset_tokens_ms: Annotated[int, Field(description="Milliseconds until the tokens quota is full again.")]
 
 
 class TurnAdmitted(Event):
