@@ -11,7 +11,7 @@ first records came, four lost those of a partition, and none of 84 with such par
 as here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from faust.tables.manager import TableManager
@@ -54,7 +54,14 @@ class SafeThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         committed: Mapping[Any, int | None] = await super().seek_to_committed()
         changelogs = self.app.tables.changelog_topics
         unread = [place for place, offset in committed.items() if not offset and place.topic not in changelogs]
-        # Without arguments it would be every partition.
         if unread:
-            await self.seek_to_beginning(*unread)
+            await self.call_thread(self._begin_anew, unread)
         return committed
+
+    async def _begin_anew(self, places: Sequence[Any]) -> None:
+        # aiokafka's own way takes their positions away until it knows the beginning, and Faust's watch for livelocks
+        # crashes on a partition that was read and has none.
+        consumer = self._ensure_consumer()
+        for place, offset in (await consumer.beginning_offsets(places)).items():
+            if place in consumer.assignment():
+                consumer.seek(place, offset)
