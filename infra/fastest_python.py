@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 OLDEST = (3, 11)
 NAMES = ("python3", "python3.11", "python3.12", "python3.13")
-ROUNDS = 15
+ROUNDS = 60
 CLEARLY_FASTER = 0.9
 PROBE_TIMEOUT_S = 20.0
 
