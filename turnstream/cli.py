@@ -29,11 +29,10 @@ from turnstream.commands import (
     users,
 )
 from turnstream.unknown_variables import unknown_variables
+from turnstream.validation_words import own_words
 
 # Processes: they tell it in their log.
 _LOGGING: Final = ("run", "bootstrap")
-# Typer takes the words of an error from pydantic.
-_PYDANTICS: Final = "Value error, "
 
 
 class Commands(TyperGroup):
@@ -44,7 +43,8 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix(_PYDANTICS)
+            # Typer takes the words of an error from pydantic.
+            error.message = own_words(error.message)
             raise
 
 

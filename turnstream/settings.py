@@ -36,6 +36,7 @@ from turnstream.http_server import ServerSettings
 from turnstream.log.settings import KafkaSettings
 from turnstream.log.turn_lookup import TurnLookupSettings
 from turnstream.stores.cassandra import CassandraSettings
+from turnstream.validation_words import own_words
 
 PREFIX: Final = "TURNSTREAM_"
 
@@ -193,6 +194,6 @@ def load_settings() -> Settings:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "__".join(str(part) for part in problem["loc"]).upper()
-        said = problem["msg"].removeprefix("Value error, ")
+        said = own_words(problem["msg"])
         # What holds between several settings has no place of its own; its words name them.
         raise Fatal(f"{name}: {said}" if problem["loc"] else said) from None

@@ -15,6 +15,7 @@ from schemas.topics import BY_NAME, DLQ_SUFFIX, Topic
 from turnstream.clocks import now_ms
 from turnstream.commands.exits import Exit, fail
 from turnstream.dead_letters.reading import LETTER_TOPICS, Choose, LetterFilter
+from turnstream.validation_words import own_words
 
 Places = Annotated[list[str] | None, typer.Argument(help="Letters by `<topic>.dlq/<partition>/<offset>`.")]
 TopicName = Annotated[str | None, typer.Option("--topic", help="From this topic, such as chat.turns.submitted.v1.")]
@@ -65,7 +66,7 @@ def letter_filter(
             chosen=_choices(topics, {"conversation": conversation, "user": user, "tenant": tenant, "where": where}),
         )
     except ValidationError as error:
-        fail(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, "), Exit.BAD_INPUT)
+        fail(own_words(error.errors(include_url=False)[0]["msg"]), Exit.BAD_INPUT)
     except ValueError as error:
         fail(str(error), Exit.BAD_INPUT)
 

@@ -12,6 +12,7 @@ from producers.replay.selection import Selection
 from producers.replay.times import parse_offsets, parse_time_ms
 from schemas.ids import parse_turn_id
 from turnstream.commands.exits import Exit, fail
+from turnstream.validation_words import own_words
 from turnstream.wiring.replay import source_of
 
 _TIME: Final = "2026-11-21T14:00:00Z, or 2h for two hours ago."
@@ -52,7 +53,7 @@ class ReplayOptions:
         try:
             return self._selection(now_ms, default_topic)
         except ValidationError as error:
-            fail(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, "), Exit.BAD_INPUT)
+            fail(own_words(error.errors(include_url=False)[0]["msg"]), Exit.BAD_INPUT)
         except ValueError as error:
             fail(str(error), Exit.BAD_INPUT)
 
