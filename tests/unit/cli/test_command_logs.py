@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import structlog
@@ -13,15 +13,7 @@ from turnstream.commands import bootstrap, running_stack
 from turnstream.settings import Settings
 from turnstream.wiring import bootstrap as wiring
 
-
-@pytest.fixture(autouse=True)
-def logging_of_before() -> Iterator[None]:
-    """Commands configure the logging of the whole process."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield
-    structlog.reset_defaults()
-    root.handlers[:], root.level = before
+pytestmark = pytest.mark.usefixtures("logging_of_before")
 
 
 def test_bootstrap_logs_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:

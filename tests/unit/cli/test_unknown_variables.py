@@ -1,9 +1,7 @@
 """A variable that begins like a setting and is none is told, by its name alone, and whatever is read is not."""
 
 import json
-import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +24,7 @@ KUBERNETES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def logging_of_before() -> Iterator[None]:
-    """A process configures the logging of the whole interpreter."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
-    yield
-    structlog.reset_defaults()
-    root.handlers[:], root.level = before
+pytestmark = pytest.mark.usefixtures("logging_of_before")
 
 
 @pytest.mark.parametrize(

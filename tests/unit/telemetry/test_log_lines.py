@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 import pytest
@@ -17,10 +17,8 @@ Configure = Callable[..., io.StringIO]
 
 
 @pytest.fixture
-def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
+def configured(monkeypatch: pytest.MonkeyPatch, logging_of_before: None) -> Configure:  # noqa: ARG001 - for its end
     """Configures logging, and gives the standard error of the rest of the test."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level)
 
     def configure(level: str = "info", *, as_json: bool = True) -> io.StringIO:
         stream = io.StringIO()
@@ -29,9 +27,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
         configure_logging("edge", level, as_json=as_json)
         return stream
 
-    yield configure
-    structlog.reset_defaults()
-    root.handlers[:], root.level = before
+    return configure
 
 
 def shape(stream: io.StringIO) -> str:
