@@ -73,18 +73,18 @@ class _Item:
 
 def builds_in(folders: list[str]) -> list[tuple[str, Build]]:
     """Return name and description of every Python in `folders`, in their order; what does not run is left out."""
-    names: dict[Path, str] = {}
+    found: dict[Path, tuple[str, Path]] = {}
     for name in NAMES:
         for path in (Path(folder, name) for folder in folders):
-            if os.access(path, os.X_OK) and path.resolve() not in {known.resolve() for known in names}:
-                names[path] = name
+            if os.access(path, os.X_OK):
+                found.setdefault(path.resolve(), (name, path))
     best: dict[Path, Build] = {}
     # In turns: a shared machine is slow for a while and fast again, which must not fall on one of them.
-    for path in [*names] * TURNS:
+    for _, path in [*found.values()] * TURNS:
         build = _described(path)
         if build and (path not in best or build.seconds < best[path].seconds):
             best[path] = build
-    return [(name, best[path]) for path, name in names.items() if path in best]
+    return [(name, best[path]) for name, path in found.values() if path in best]
 
 
 def _described(path: Path) -> Build | None:
