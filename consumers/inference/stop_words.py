@@ -1,4 +1,4 @@
-"""Ends a stream of text before the first stop word. Pure.
+"""Ends a stream of text before the stop word that is complete first, the longest of those that end there. Pure.
 
 TensorRT-LLM ends after a stop word and includes it, and misses one whose tokens fall otherwise
 than it split the word; clients of the OpenAI API expect an answer without it.
@@ -26,10 +26,11 @@ class StopFilter:
         if self.matched:
             return ""
         window, start = self._sent_tail + self._held + text, len(self._sent_tail)
-        found = [at for word in self._words if (at := window.find(word)) >= 0]
+        # By the end: a word that began earlier but is complete later must not depend on how the text was cut.
+        found = [(at + len(word), at) for word in self._words if (at := window.find(word)) >= 0]
         if found:
             self.matched = True
-            return window[start : max(start, min(found))]
+            return window[start : max(start, min(found)[1])]
         return self._release(window, start, len(window) - self._suspicious(window))
 
     def flush(self) -> str:

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
@@ -59,6 +59,8 @@ texts = st.lists(st.text(alphabet="abc", max_size=4), max_size=8)
 
 
 @given(pieces=texts, words=st.lists(st.text(alphabet="abc", min_size=1, max_size=4), max_size=3), before=st.text("ab"))
+@example(pieces=["ca", "c"], words=["a", "cac"], before="")
+@example(pieces=["cac"], words=["a", "cac"], before="")
 def test_the_stop_filter_passes_exactly_what_comes_before_the_first_stop_word(
     pieces: list[str], words: list[str], before: str
 ) -> None:
@@ -67,9 +69,9 @@ def test_the_stop_filter_passes_exactly_what_comes_before_the_first_stop_word(
     filtered = StopFilter(words, before)
     passed = "".join(filtered.feed(piece) for piece in pieces) + filtered.flush()
     whole = before + "".join(pieces)
-    found = [at for word in words if (at := whole.find(word)) >= 0]
+    found = [(at + len(word), at) for word in words if (at := whole.find(word)) >= 0]
     assert filtered.matched == bool(found)
-    assert before + passed == (whole[: max(min(found), len(before))] if found else whole)
+    assert before + passed == (whole[: max(min(found)[1], len(before))] if found else whole)
 
 
 def test_the_stop_filter_passes_text_on_as_soon_as_it_can() -> None:
