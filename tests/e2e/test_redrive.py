@@ -90,7 +90,7 @@ def records_of(records: Sequence[LogRecord], topic: Topic, kind: str | None = No
 
 async def cut_off(turnstream: FullStack) -> None:
     """Begin to redrive, slowly, and kill it on the way (SIGKILL)."""
-    command = (sys.executable, "-m", "turnstream", *MENDED, "--topic", TURNS_SUBMITTED.name, "--rate", "30")
+    command = (sys.executable, "-m", "turnstream", *MENDED, "--topic", TURNS_SUBMITTED.name, "--rate", "2")
     running = subprocess.Popen(  # noqa: S603, ASYNC220 - our own command line
         command, env=command_environment(turnstream.home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
