@@ -40,6 +40,7 @@ class Generation:
         self._buffered_chars_max = buffered_chars_max
         self._on_news = on_news
         self._room = asyncio.Event()
+        self._end_awaited = False
         self._pile = Pile(on_news)
         self._task = group.create_task(self._run(backend.generate(request, answer.text, self._pile)))
 
@@ -88,15 +89,20 @@ class Generation:
             pieces = unsent(answer, self.choices, chars_max)
         return pieces
 
+    def ends_now(self) -> bool:
+        """Whether all was said, and its end is only to be told: ``on_news`` follows at once. True once at most."""
+        ends = self._pile.feed.over and not (self._end_awaited or self.ended or self.failure)
+        self._end_awaited = self._end_awaited or ends
+        return ends
+
     def pause(self) -> None:
-        """Nothing will be read until more was ``sent``: what comes meanwhile is then read in one."""
+        """Nobody is told of more until that is looked for: what comes meanwhile is then read in one."""
         self._pile.feed.pause()
 
     def sent(self, answer: Answer) -> None:
         """The log now has ``answer``: make room for as much again."""
         self._sent = answer
         self._room.set()
-        self._pile.feed.resume()
 
     async def close(self) -> None:
         """Stop reading and cancel the request on the server; returns when that is done."""

@@ -45,22 +45,20 @@ class HttpResponse:
             on_more()
 
     def take(self) -> bytes:
-        """What came of the body since the last call; nothing once its connection may serve others."""
+        """What came of the body since the last call; nothing once its connection may serve others.
+
+        When nothing came while it was paused, it is so no more.
+        """
         return b"" if self._ended else self._connection.take()
 
     def pause(self) -> None:
-        """Let the rest wait at the server until ``resume``: read at once it costs less than piece by piece."""
+        """Tell of nothing more until it was looked for with ``take``: read at once it costs less than by the piece."""
         if not self._ended:
             self._connection.hold()
 
-    def resume(self) -> None:
-        """Read on."""
-        if not self._ended:
-            self._connection.release()
-
     def end(self) -> None:
         """Let go of the connection."""
-        self.resume()
+        self._connection.release()
         self._ended = True
         self._connection.on_more = None
 

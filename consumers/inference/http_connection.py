@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection of a client: httptools parses, this keeps its bounds and its time."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,6 +10,8 @@ from typing import Any, Final
 import httptools
 
 HEAD_BYTES_MAX: Final = 65_536
+# Read by hand in one go.
+READ_BYTES_MAX: Final = 65_536
 # Beyond it the server waits: nobody reads.
 UNREAD_BYTES_MAX: Final = 1_048_576
 # How long the end of a body may take of which everything that matters was read.
@@ -26,6 +29,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._silence_s_max = silence_s_max
         self._transport: Any = None
+        self._descriptor: int | None = None
         self._closed = False
         self._reset()
 
@@ -93,7 +97,9 @@ class Connection(asyncio.Protocol):
             self._waiter = None
 
     def take(self) -> bytes:
-        """The body that has come and was not taken."""
+        """The body that has come and was not taken. One that is held is released when nothing more has come."""
+        if self._held:
+            self._read_waiting()
         taken = self.pieces.popleft() if len(self.pieces) == 1 else b"".join(self.pieces)
         self.pieces.clear()
         if self._unread_bytes > UNREAD_BYTES_MAX:
@@ -103,9 +109,10 @@ class Connection(asyncio.Protocol):
         return taken
 
     def hold(self) -> None:
-        """Read nothing until ``release``."""
-        self._held = True
-        self._transport.pause_reading()
+        """Be told of nothing until ``release``: what comes waits for ``take``."""
+        if not self._held:
+            self._held = True
+            self._transport.pause_reading()
 
     def release(self) -> None:
         """Read on, unless too much is unread."""
@@ -128,8 +135,11 @@ class Connection(asyncio.Protocol):
     # --- what the event loop and the parser call ---------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, and the socket under it where that speaks HTTP itself."""
         self._transport = transport
+        socket = transport.get_extra_info("socket")
+        if socket is not None and transport.get_extra_info("sslcontext") is None and os.name == "posix":
+            self._descriptor = socket.fileno()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits."""
@@ -193,6 +203,25 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         if self._on_complete is not None:
             self._on_complete()
+
+    def _read_waiting(self) -> None:
+        """Read what has come while nobody was told: cheaper than to have the event loop watch for it."""
+        if self._descriptor is None or self._transport.is_closing():
+            self.release()
+            return
+        try:
+            data = os.read(self._descriptor, READ_BYTES_MAX)
+        except BlockingIOError:
+            data = b""
+        except OSError:
+            self._fail("the connection broke")
+            self.wake()
+            return
+        if data:
+            self.data_received(data)
+        else:
+            # Nothing yet, or the end: of either the event loop tells.
+            self.release()
 
     def _read_on(self) -> None:
         if not self.paused:

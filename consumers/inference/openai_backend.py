@@ -86,7 +86,10 @@ class _Feed:
         self._response = response
         self._reading = reading
         self.pause = response.pause
-        self.resume = response.resume
+
+    @property
+    def over(self) -> bool:
+        return self._reading.over
 
     def take(self) -> list[Generated]:
         self._reading.feed(self._response.take())

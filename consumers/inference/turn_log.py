@@ -11,7 +11,7 @@ from schemas import ids, serde
 from schemas.errors import Malformed, OutcomeUnknown, Retryable
 from schemas.event import Event
 from schemas.events import Route, Turn
-from schemas.ports import LogReader, Outgoing, Producer, Record, TopicPartition
+from schemas.ports import LogReader, Outgoing, Producer, Record, Rest, TopicPartition
 from schemas.tokens import TokenEvent
 from schemas.topics import TOKENS, Topic
 
@@ -116,14 +116,16 @@ class TurnLog:
             raise Displaced("another owner writes this turn")
         self._verified_at_ms = begun_ms
 
-    async def append(self, events: Sequence[TokenEvent], others: Sequence[Outgoing] = ()) -> None:
-        """Append token events, then ``others``, in one go; ``answer`` follows.
+    async def append(
+        self, events: Sequence[TokenEvent], others: Sequence[Outgoing] = (), *, rest: Rest | None = None
+    ) -> None:
+        """Append token events, then ``others``, in one go; ``answer`` follows, after the ``rest``.
 
         Raises OutcomeUnknown, RecordTooLarge.
         """
         now = self._now_ms()
         records = [self.outgoing(event, now) for event in events]
-        offsets = await self._producer.append([*records, *others])
+        offsets = await self._producer.append([*records, *others], rest)
         self._verified_at_ms = now
         self.answer = fold_all(self.answer, events, now)
         self._own.update(zip(offsets, events, strict=False))

@@ -21,6 +21,7 @@ from consumers.inference.turn_log import Displaced, TurnLog
 from consumers.inference.turn_ports import TurnPorts
 from schemas.errors import OutcomeUnknown, Refusal, Retryable
 from schemas.events import FinishReason, InferenceRequested, ModerationDecided
+from schemas.ports import Rest
 from schemas.tokens import Terminal, TokenEvent
 from schemas.topics import INFERENCE_REQUESTS
 
@@ -121,6 +122,9 @@ class TurnRun:
             return self._restart(group)
         self._clock.listen()
         pieces = generation.unsent(answer, self._settings.delta_chars_max)
+        if generation.ends_now():
+            # What is left of it then leaves with its end.
+            return self._clock.news()
         if pieces or generation.ended:
             return self._send(generation, pieces)
         return self._clock.news() if generation.failure is None else self._recover(generation)
@@ -159,9 +163,8 @@ class TurnRun:
             await self._finish(generation, reasons, deltas)
         else:
             generation.pause()
-            await self._append(deltas)
-            if beat_ms := core.beat_ms(self._ports.in_flight(), self._settings):
-                await self._ports.beats.next(beat_ms)
+            beat_ms = core.beat_ms(self._ports.in_flight(), self._settings)
+            await self._append(deltas, self._ports.beats.rest(beat_ms))
         generation.sent(self._log.answer)
 
     async def _recover(self, generation: Generation) -> None:
@@ -249,9 +252,9 @@ class TurnRun:
             if self._log.answer.ended or self._log.answer.state == before:
                 return
 
-    async def _append(self, events: tuple[TokenEvent, ...]) -> None:
+    async def _append(self, events: tuple[TokenEvent, ...], rest: Rest | None = None) -> None:
         try:
-            await self._log.append(events)
+            await self._log.append(events, rest=rest)
         except OutcomeUnknown:
             await self._log.look()
             # What may still land must not count after what is read now.

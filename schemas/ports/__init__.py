@@ -17,7 +17,7 @@ from schemas.ports.edge import (
     TurnLookup,
 )
 from schemas.ports.inference import Feed, Generated, InferenceBackend, InputPolicy, OutputPolicy, Pile, Verdict
-from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, TopicPartition
+from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, Rest, TopicPartition
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
 from schemas.ports.stores import (
     AccountDirectory,
@@ -81,6 +81,7 @@ __all__ = [
     "Received",
     "Record",
     "Reservation",
+    "Rest",
     "RestForm",
     "StoredAnswer",
     "StoredAnswers",

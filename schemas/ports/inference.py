@@ -29,29 +29,29 @@ class Generated(NamedTuple):
 class Feed(Protocol):
     """What has come of an answer, and the hand on what is still to come."""
 
+    @property
+    def over(self) -> bool:
+        """Whether all was said: the last steps, or the failure, come from the backend without delay."""
+        ...
+
     def take(self) -> Sequence[Generated]:
-        """All that came since the last time, in one step for each choice."""
+        """All that came since the last time, in one step for each choice. If that is nothing, the pause ends."""
         ...
 
     def pause(self) -> None:
-        """Nothing will be taken until ``resume``: what comes meanwhile may wait at the server."""
-        ...
-
-    def resume(self) -> None:
-        """Let it come."""
+        """Nobody is to be told of what comes, until somebody looks with ``take``: it may wait at the server."""
         ...
 
 
 class _NoFeed:
     """The feed of an answer of which nothing can come yet."""
 
+    over: Final = False
+
     def take(self) -> Sequence[Generated]:
         return ()
 
     def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
         pass
 
 

@@ -41,12 +41,17 @@ class Outgoing(NamedTuple):
     timestamp_ms: int | None = None
 
 
+# Given what to call when somebody is to go on, calls that later: how long to rest after something was done.
+Rest = Callable[[Callable[[], None]], None]
+
+
 class Producer(Protocol):
     """Appends durably: acks=all, idempotent, in order per partition."""
 
-    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        """Offsets of the records, in their order, once every one is acknowledged.
+    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
+        """Offsets of the records, in their order, once every one is acknowledged, and after the ``rest``.
 
+        Whoever would rest in any case is so woken once, not twice.
         Raises RecordTooLarge, or Malformed for a partition that does not exist, before anything is sent;
         OutcomeUnknown when a deadline passed or the broker failed: any subset may then be on the log.
         """

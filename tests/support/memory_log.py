@@ -12,7 +12,8 @@ from typing import Final, Self
 
 from schemas.errors import Malformed, OutcomeUnknown, Retryable
 from schemas.headers import Headers
-from schemas.ports import Outgoing, Record, TopicPartition
+from schemas.ports import Outgoing, Record, Rest, TopicPartition
+from tests.support.resting import rested
 from turnstream.log.partitioning import partition_of_key
 from turnstream.log.record_size import check_size
 
@@ -177,7 +178,7 @@ class MemoryProducer:
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
-    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
         for record in records:
             check_size(record)
             if record.partition is not None and record.partition >= self._log.partitions_of(record.topic):
@@ -194,6 +195,7 @@ class MemoryProducer:
         ]
         if landing:
             raise OutcomeUnknown("switched on by the test")
+        await rested(rest)
         return offsets
 
 

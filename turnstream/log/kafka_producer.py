@@ -8,7 +8,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from schemas.errors import OutcomeUnknown
-from schemas.ports import Outgoing
+from schemas.ports import Outgoing, Rest
 from turnstream.clocks import now_ms
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import startup_failures
@@ -49,8 +49,8 @@ class KafkaProducer:
         finally:
             await self._background.close()
 
-    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        """Offsets of ``records`` in their order, once all are acknowledged by all in-sync replicas.
+    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
+        """Offsets of ``records`` in their order, once all are acknowledged by all in-sync replicas, after the ``rest``.
 
         Records of one partition keep their order. Raises RecordTooLarge (or Malformed for a partition that does
         not exist) before anything is sent; OutcomeUnknown after ``append_seconds_max`` or a failure.
@@ -61,8 +61,9 @@ class KafkaProducer:
         if not session.takes(records):
             session = await self._prepared(records)
         offsets: list[int] = []
-        for batch, nth in session.add(records, now_ms()):
-            base = await batch.landed()
+        places = session.add(records, now_ms())
+        for number, (batch, nth) in enumerate(places, start=1):
+            base = await batch.landed(rest if number == len(places) else None)
             if base is None:
                 raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
             offsets.append(base + nth)

@@ -4,11 +4,12 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from schemas.ports import Outgoing, TopicPartition
+from schemas.ports import Outgoing, Rest, TopicPartition
 from turnstream.log.wire.cluster import ProducerId
 
 _MAGIC: Final = 2
@@ -26,7 +27,7 @@ class Batch:
         self.sealed = b""
         self._finished = False
         self._base_offset: int | None = None
-        self._waiters: list[asyncio.Future[int | None]] = []
+        self._waiters: list[tuple[asyncio.Future[None], Rest | None]] = []
 
     def put(self, record: Outgoing, now_ms: int) -> bool:
         """Whether ``record`` still had room; the first one always has."""
@@ -43,21 +44,37 @@ class Batch:
         self.sealed = bytes(self._builder.build())
         self._builder = None
 
-    async def landed(self) -> int | None:
-        """The offset of its first record, once it is on the log; None when nobody knows whether it is there."""
-        if self._finished:
-            return self._base_offset
-        # One each: whoever waits may be cancelled, and the batch carries the records of others too.
-        waiter: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        return await waiter
+    async def landed(self, rest: Rest | None = None) -> int | None:
+        """The offset of its first record, once it is on the log; None when nobody knows whether it is there.
+
+        After that comes the ``rest``, unless it failed.
+        """
+        if not self._finished or rest is not None:
+            # One each: whoever waits may be cancelled, and the batch carries the records of others too.
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            if self._finished:
+                self._release(waiter, rest)
+            else:
+                self._waiters.append((waiter, rest))
+            await waiter
+        return self._base_offset
 
     def finish(self, base_offset: int | None) -> None:
         """Tell all who wait."""
         self._finished, self._base_offset = True, base_offset
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(base_offset)
+        for waiter, rest in self._waiters:
+            self._release(waiter, rest)
+
+    def _release(self, waiter: "asyncio.Future[None]", rest: Rest | None) -> None:
+        if rest is None or self._base_offset is None:
+            _wake(waiter)
+        else:
+            rest(partial(_wake, waiter))
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 # Where a record went: its offset is the batch's base offset plus the number.

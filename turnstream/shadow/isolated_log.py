@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from schemas import headers
 from schemas.headers import Headers
-from schemas.ports import LogReader, Outgoing, Producer, Record, TopicPartition
+from schemas.ports import LogReader, Outgoing, Producer, Record, Rest, TopicPartition
 from schemas.shadow import PARTITIONS, shadow_topic
 
 
@@ -19,9 +19,9 @@ class IsolatedProducer:
         self._producer = producer
         self._run_id = run_id
 
-    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
         """As ``Producer.append``; the offsets are those on the run's topics."""
-        return await self._producer.append([self._isolated(record) for record in records])
+        return await self._producer.append([self._isolated(record) for record in records], rest)
 
     def _isolated(self, record: Outgoing) -> Outgoing:
         marked = (*_unmarked(record.headers), (headers.REPLAY, self._run_id.encode()))

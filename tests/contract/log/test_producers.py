@@ -1,6 +1,7 @@
 """What every ``Producer`` keeps, and that readers see it."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -84,6 +85,34 @@ async def test_a_partition_that_does_not_exist_is_refused(backend: LogBackend) -
         with pytest.raises(Malformed, match="no partition 60000"):
             await producer.append([*numbered(backend, 1, 0), Outgoing(backend.topic, b"k", b"v", (), 60_000)])
         assert await reader.end_offsets([backend.partition(0)]) == {backend.partition(0): 0}
+
+
+async def test_whoever_rests_after_an_append_goes_on_when_it_is_acknowledged_and_rested(backend: LogBackend) -> None:
+    async with backend.producer() as producer, backend.reader() as reader:
+        ends: list[int] = []
+        looks: list[asyncio.Task[None]] = []
+
+        def rest(wake: Callable[[], None]) -> None:
+            looks.append(asyncio.create_task(look(wake)))
+
+        async def look(wake: Callable[[], None]) -> None:
+            ends.extend((await reader.end_offsets([backend.partition(0)])).values())
+            wake()
+
+        assert list(await producer.append(numbered(backend, 2, 0), rest)) == [0, 1]
+        assert ends == [2]
+
+
+async def test_who_is_cancelled_at_rest_is_not_woken(backend: LogBackend) -> None:
+    async with backend.producer() as producer, backend.reader() as reader:
+        wakes: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        appending = asyncio.create_task(producer.append(numbered(backend, 1, 0), wakes.put_nowait))
+        wake = await wakes.get()
+        appending.cancel()
+        await asyncio.wait([appending])
+        wake()
+        assert appending.cancelled()
+        assert await reader.end_offsets([backend.partition(0)]) == {backend.partition(0): 1}
 
 
 async def test_nothing_is_something_that_can_be_appended(backend: LogBackend) -> None:

@@ -26,6 +26,7 @@ from schemas.ports import (
     Pile,
     Received,
     Record,
+    Rest,
     TopicPartition,
     Verdict,
 )
@@ -56,7 +57,7 @@ class FaultyLog:
     def clock(self) -> int:
         return self.memory.now_ms
 
-    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
         number = len(self.appends)
         self.appends.append(tuple(records))
         if self.before_append is not None:
@@ -65,7 +66,7 @@ class FaultyLog:
             await self.gate.wait()
         if number in self.faults:
             self.memory.fail_next_append(landing=self.faults[number])
-        return await self._producer.append(records)
+        return await self._producer.append(records, rest)
 
     def write_token(self, event: TokenEvent, key: str = TURN_ID) -> None:
         self.memory.put(TOKENS.name, key.encode(), serde.encode(event), partition=PARTITION)

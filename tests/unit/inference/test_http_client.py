@@ -1,6 +1,8 @@
 """The client of upstreams against a server that says exactly what a test wants, on a real socket."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from consumers.inference.http_client import HttpClient
-from consumers.inference.http_connection import HEAD_BYTES_MAX, UNREAD_BYTES_MAX, HttpFailed
+from consumers.inference.http_connection import HEAD_BYTES_MAX, READ_BYTES_MAX, UNREAD_BYTES_MAX, HttpFailed
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -192,6 +194,48 @@ async def test_a_reader_that_does_not_read_stops_the_server() -> None:
         while piece := await response.piece():
             got += len(piece)
         assert got == size
+
+
+async def test_what_waits_for_a_paused_reader_is_found_by_a_look() -> None:
+    more = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + chunk(b"a"))
+        await more.wait()
+        writer.write(chunk(bytes(3 * READ_BYTES_MAX)) + b"0\r\n\r\n")
+        await reader.readexactly(1)
+
+    async with talking(answer) as (server, client), client.request("GET", "/chat") as response:
+        assert await response.piece() == b"a"
+        response.let_pile_up(more.set)
+        response.pause()
+        response.pause()
+        more.set()
+        got = 0
+        while got < 3 * READ_BYTES_MAX:
+            got += len(response.take())
+            await asyncio.sleep(0)
+        assert not await response.more()
+    assert server.connections == 1
+
+
+async def test_a_connection_that_breaks_while_its_reader_is_paused_is_told_by_a_look() -> None:
+    broken = asyncio.Event()
+
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + chunk(b"a"))
+        await broken.wait()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with talking(reset) as (server, client), client.request("GET", "/chat") as response:
+        assert await response.piece() == b"a"
+        response.pause()
+        broken.set()
+        await server.left.wait()
+        assert response.take() == b""
+        with pytest.raises(HttpFailed, match="broke"):
+            await response.more()
 
 
 async def test_no_more_connections_than_allowed() -> None:

@@ -1,6 +1,7 @@
 """One owner, a quiet world: what a turn becomes on the log."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
@@ -9,7 +10,8 @@ from consumers.inference.failures import PrefixUnsupported
 from schemas import headers, serde
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
-from schemas.events import Decision, FinishReason, ModerationDecided, TurnCancelled
+from schemas.events import Decision, FinishReason, InferenceRequested, ModerationDecided, TurnCancelled
+from schemas.ports import Generated, Pile
 from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished
 from schemas.topics import MODERATION_DECISIONS, TOKENS, TURNS_CANCELLED, USAGE_EVENTS
 from tests.unit.inference.inference_fakes import (
@@ -75,6 +77,39 @@ async def test_the_first_token_goes_at_once_and_the_rest_merges_behind_it() -> N
     deltas = [event for event in world.log.tokens() if isinstance(event, Delta)]
     assert [delta.content.text for delta in deltas] == [WORDS[0], WORDS[1], "".join(WORDS[2:])]
     assert [delta.tokens for delta in deltas] == [1, 1, 6]
+
+
+class PilingBackend(FakeBackend):
+    """Says all at once, and tells its end only after that was taken."""
+
+    over = False
+
+    async def generate(
+        self, request: InferenceRequested, prefix: str, _pile: Pile | None = None
+    ) -> AsyncGenerator[Generated, None]:
+        assert _pile is not None
+        assert request.prompt.max_tokens
+        assert not prefix
+        self._taken = asyncio.Event()
+        _pile.feed = self
+        _pile.on_more()
+        await self._taken.wait()
+        yield Generated(text="", tokens=0, finish_reason="stop")
+
+    def take(self) -> Sequence[Generated]:
+        said = () if self.over else (Generated(text="all", tokens=3),)
+        self.over = True
+        self._taken.set()
+        return said
+
+    def pause(self) -> None: ...
+
+
+async def test_the_last_text_leaves_with_the_end() -> None:
+    world = World(backend=PilingBackend())
+    await world.stage()(receive())
+    appends = [[serde.decode_token(one.value).type for one in records] for records in world.log.appends[:-1]]
+    assert appends == [["attempt_started"], ["delta", "finished"]]
 
 
 async def test_a_long_piece_is_cut_into_deltas_of_bounded_size() -> None:

@@ -69,6 +69,7 @@ class Piling(NamedTuple):
 
     upstream: Upstream
     backend: OpenAiBackend
+    more: asyncio.Event
     feed: Feed
     steps: AsyncGenerator[Generated, None]
     end: asyncio.Future[Generated]
@@ -84,7 +85,7 @@ async def piling(rest: bytes) -> AsyncIterator[Piling]:
             end = asyncio.ensure_future(anext(steps))
             await more.wait()
             assert [step.text for step in pile.feed.take()] == ["a"]
-            yield Piling(upstream, backend, pile.feed, steps, end)
+            yield Piling(upstream, backend, more, pile.feed, steps, end)
 
 
 async def test_steps_come_as_they_are_said() -> None:
@@ -105,16 +106,38 @@ async def test_what_came_piles_up_until_it_is_taken() -> None:
             await anext(answer.steps)
 
 
-async def test_nothing_comes_while_it_is_paused_and_all_of_it_afterwards() -> None:
-    async with piling(word(" b") + word(" c")) as answer:
+async def test_nobody_is_told_of_what_comes_while_it_is_paused_and_a_look_finds_all_of_it() -> None:
+    async with piling(word(" b") + word(" c") + REASON + b"0\r\n\r\n") as answer:
         answer.feed.pause()
+        answer.more.clear()
         answer.upstream.go_on.set()
         await answer.upstream.said.wait()
         # After an answer on another connection this one's would have come too.
         assert await answer.backend.ready()
+        assert not answer.more.is_set()
+        assert [step.text for step in answer.feed.take()] == [" b c"]
+        # Without [DONE] the end of the body is the end.
+        assert not answer.feed.over
+        assert (await answer.end).finish_reason == "stop"
+
+
+async def test_a_look_in_vain_ends_the_pause() -> None:
+    async with piling(word(" b")) as answer:
+        answer.feed.pause()
         assert answer.feed.take() == []
-        answer.feed.resume()
-        assert (await answer.end).text == " b c"
+        answer.upstream.go_on.set()
+        assert (await answer.end).text == " b"
+
+
+async def test_a_look_finds_that_all_was_said() -> None:
+    async with piling(word(" b") + REASON + END) as answer:
+        answer.feed.pause()
+        answer.upstream.go_on.set()
+        await answer.upstream.said.wait()
+        assert await answer.backend.ready()
+        assert [step.text for step in answer.feed.take()] == [" b"]
+        assert answer.feed.over
+        assert (await answer.end).finish_reason == "stop"
 
 
 async def test_the_end_is_told_at_once_with_all_that_piled_up() -> None:

@@ -17,9 +17,10 @@ from consumers.retry import RetryPolicy
 from schemas import serde
 from schemas.errors import OutcomeUnknown, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, Outgoing, Pile, Record, TopicPartition
+from schemas.ports import Generated, Outgoing, Pile, Record, Rest, TopicPartition
 from schemas.topics import TURNS_CANCELLED, USAGE_EVENTS
 from tests.support.memory_log import MemoryLog
+from tests.support.resting import rested
 from tests.unit.inference.inference_fakes import NOW_MS, FakeMetrics, FakePolicy, make_request, receive
 
 WORDS = tuple(f" w{number}" for number in range(12))
@@ -160,12 +161,13 @@ class Member:
 
     # --- the ports ---------------------------------------------------------------------------------------
 
-    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
         world = self.world
         await self._hop()
         if world.chance.random() >= world.rates.append:
             offsets = world.put(records)
             await self._hop()
+            await rested(rest)
             return offsets
         fate = world.chance.choice(("lost", "landed", "late", "part"))
         if fate == "late":
@@ -213,7 +215,7 @@ class Member:
             else:
                 feed.put(step)
         if feed is not None:
-            feed.resume()
+            feed.over = True
             for step in feed.take():
                 yield step
         yield Generated(text="", tokens=0, finish_reason="stop")
@@ -262,12 +264,13 @@ def problems_of(memory: MemoryLog, tokens_topic: str) -> list[str]:
 
 
 class Piling:
-    """Feeds ``pile``; while it is paused nothing comes."""
+    """Feeds ``pile``; while it is paused it tells nobody."""
 
     def __init__(self, pile: Pile) -> None:
         self._pile = pile
         self._steps: list[Generated] = []
         self._paused = False
+        self.over = False
         pile.feed = self
 
     def put(self, step: Generated) -> None:
@@ -276,15 +279,9 @@ class Piling:
             self._pile.on_more()
 
     def take(self) -> Sequence[Generated]:
-        taken: list[Generated] = []
-        if not self._paused:
-            taken, self._steps = self._steps, taken
+        taken, self._steps = self._steps, []
+        self._paused = self._paused and bool(taken)
         return taken
 
     def pause(self) -> None:
         self._paused = True
-
-    def resume(self) -> None:
-        if self._paused and self._steps:
-            self._pile.on_more()
-        self._paused = False
