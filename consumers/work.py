@@ -23,7 +23,7 @@ class LoopSettings(BaseModel):
     batch_records_max: int = Field(default=500, ge=1)
     poll_seconds_max: float = Field(default=0.2, gt=0, description="Of one poll; how late a stop may be seen.")
     commit_interval_s: float = Field(
-        default=0.5, gt=0, description="Between two commits; a crash repeats at most what came since."
+        default=1.0, gt=0, description="Between two commits; a crash repeats at most what came since."
     )
     uncommitted_seconds_max: float = Field(
         default=30.0, gt=0, description="A member that could commit nothing for so long gives its process up."

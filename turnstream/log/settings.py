@@ -29,7 +29,7 @@ class KafkaSettings(BaseModel):
     read_seconds_max: float = Field(default=5, gt=0, description="For a range of a partition, or for offsets.")
     admin_seconds_max: float = Field(default=20, gt=0, description="For one request about topics.")
     session_ms_max: int = Field(default=6_000, gt=0, description="Silence after which a member is dead.")
-    heartbeat_ms: int = Field(default=500, gt=0, description="A member learns of a rebalance by its heartbeat.")
+    heartbeat_ms: int = Field(default=1_000, gt=0, description="A member learns of a rebalance by its heartbeat.")
     expulsions_max: int = Field(
         default=5, ge=2, description="Of a member within `expulsions_seconds`; then its process ends."
     )
@@ -37,7 +37,7 @@ class KafkaSettings(BaseModel):
     poll_interval_ms_max: int = Field(default=300_000, gt=0, description="Between two polls of a living member.")
     fetch_wait_ms_max: int = Field(default=500, ge=0, description="Of one long poll; delays a resumed partition.")
     gathered_fetch_wait_ms_max: int = Field(
-        default=20, ge=0, description="Of one long poll of the sink while records come, so that they come together."
+        default=50, ge=0, description="Of one long poll of the sink while records come, so that they come together."
     )
     lazy_fetch_bytes_min: int = Field(
         default=262_144, ge=1, description="What a member waits for that would rather take many records at once."
