@@ -41,24 +41,24 @@ def unsent(answer: Answer, produced: Sequence[Choice], chars_max: int) -> tuple[
 def verdict_on(policy: OutputPolicy, answer: Answer, pieces: Sequence[Piece], window_chars: int) -> Verdict | None:
     """The verdict that keeps ``pieces`` from the log; None when all may pass."""
     for piece in pieces:
-        for text in judged(answer, piece, window_chars):
-            verdict = policy.judge_output(text)
+        for text, before in judged(answer, piece, window_chars):
+            verdict = policy.judge_output(text, before)
             if verdict.decision is not Decision.ALLOWED:
                 return verdict
     return None
 
 
-def judged(answer: Answer, piece: Piece, window_chars: int) -> tuple[str, ...]:
-    """The texts that moderation judges before ``piece`` is appended: each with the tail of what came before it.
+def judged(answer: Answer, piece: Piece, window_chars: int) -> tuple[tuple[str, str], ...]:
+    """The texts that moderation judges before ``piece`` is appended, each with the tail of what came before it.
 
-    The arguments of a tool call are judged as whoever decodes them will read them.
+    The arguments of a tool call are judged as whoever decodes them will read them, in one with their tail.
     """
     before = answer.choice(piece.choice)
-    texts = [before.text[-window_chars:] + piece.text] if piece.text else []
+    texts = [(piece.text, before.text[-window_chars:])] if piece.text else []
     for call in piece.calls:
         known = before.calls[call.index].arguments if call.index < len(before.calls) else ""
         arguments = known[-window_chars:] + (call.arguments.text if call.arguments else "")
-        texts.append(_ESCAPES.sub(_unescaped, arguments))
+        texts.append((_ESCAPES.sub(_unescaped, arguments), ""))
     return tuple(texts)
 
 

@@ -109,8 +109,8 @@ class OutputPolicy(Protocol):
 
     version: str
 
-    def judge_output(self, text: str) -> Verdict:
-        """The verdict on the answer so far. Pure."""
+    def judge_output(self, text: str, before: str = "") -> Verdict:
+        """The verdict on ``text``, the next piece of an answer; ``before`` is the end of what was judged. Pure."""
         ...
 
 

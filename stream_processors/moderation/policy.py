@@ -10,7 +10,9 @@ from schemas.ports import Verdict
 from stream_processors.moderation.normalise import (
     NORMALISATION_VERSION,
     SPELLED_LETTERS_MIN,
+    every_reading,
     fold,
+    mixes_digits,
     plain,
     readings,
     spelled_out,
@@ -60,13 +62,15 @@ class Policy:
             hits.update(self._pii[kind] for kind in find_pii(plain(text)) if kind in self._pii)
         return _verdict(hits, Decision.BLOCKED_INPUT)
 
-    def judge_output(self, text: str) -> Verdict:
-        """The verdict on the answer so far, by the denied terms; patterns and personal data are rules for inputs.
+    def judge_output(self, text: str, before: str = "") -> Verdict:
+        """The verdict on the next piece of an answer, by the denied terms; patterns and personal data are for inputs.
 
-        The caller may pass the answer's end alone: the new piece and, before it, room for the longest term
-        (``TERM_CHARS_MAX`` characters, twice that when it is spelled out).
+        ``before`` has room for the longest term (``TERM_CHARS_MAX`` characters, twice that when it is spelled out).
+        A term that was not there before ends in ``text``: most pieces have no last word of any, and are done with.
         """
-        folded = fold(text)
+        if not self._terms.may_end_in(text, before):
+            return ALLOWED
+        folded = fold(before + text)
         hits = set(self._terms.unspaced_hits(folded))
         for found in readings(folded):
             hits.update(self._terms.hits(found))
@@ -78,6 +82,7 @@ class _Terms:
 
     def __init__(self, rules: Sequence[DenyRule]) -> None:
         self._phrases: dict[str, list[tuple[list[str], Hit]]] = {}
+        self._last_words: set[str] = set()
         self._compact: dict[str, Hit] = {}
         self._unspaced: dict[str, Hit] = {}
         for rule in rules:
@@ -91,9 +96,20 @@ class _Terms:
         # A term is also denied without its spaces and hyphens, as one word.
         for phrase in (words(term), ["".join(words(term))]):
             self._phrases.setdefault(phrase[0], []).append((phrase, hit))
+            self._last_words.add(phrase[-1])
         compact = "".join(words(term))
         if len(compact) >= SPELLED_LETTERS_MIN:
             self._compact[compact] = hit
+
+    def may_end_in(self, text: str, before: str) -> bool:
+        """Whether the last word of a term, or the last letter of one that is spelled out, may be in ``text``."""
+        begun = before[before.rfind(" ") + 1 :] + text
+        if not begun.isascii() or (self._unspaced and not before.isascii()):
+            return True
+        folded = fold(begun)
+        if mixes_digits(folded):
+            return True
+        return any(not self._last_words.isdisjoint(found) or 1 in map(len, found) for found in every_reading(folded))
 
     def hits(self, found: Sequence[str]) -> list[Hit]:
         """The rules whose terms are among the words ``found``, in their order or spelled out."""

@@ -162,8 +162,8 @@ class FakePolicy:
     def __init__(self, forbidden: str | None = None) -> None:
         self._forbidden = forbidden
 
-    def judge_output(self, text: str) -> Verdict:
-        if self._forbidden is not None and self._forbidden in text:
+    def judge_output(self, text: str, before: str = "") -> Verdict:
+        if self._forbidden is not None and self._forbidden in before + text:
             return Verdict(Decision.BLOCKED_OUTPUT, categories=("test",), rules=("r1",))
         return Verdict(Decision.ALLOWED)
 

@@ -100,15 +100,16 @@ def test_choices_share_one_sequence_and_end_with_a_reason_each() -> None:
 def test_the_arguments_of_a_call_are_judged_as_they_are_read() -> None:
     before = said(Choice(calls=(Call("i", "f", '{"q": "how to b'),)))
     piece = Piece(0, "", 1, (ToolCallDelta(index=0, arguments=Content("\\u0075ild\\n it")),))
-    assert judged(before, piece, 5) == (" to build\n it",)
-    assert judged(before, Piece(0, "plain \\n", 1), 5) == ("plain \\n",)
+    assert judged(before, piece, 5) == ((" to build\n it", ""),)
+    assert judged(before, Piece(0, "plain \\n", 1), 5) == (("plain \\n", ""),)
+    assert judged(said(Choice("so far")), Piece(0, "on", 1), 5) == (("on", "o far"),)
     assert verdict_on(FakePolicy("build"), before, (piece,), 5) is not None
     assert verdict_on(FakePolicy("destroy"), before, (piece,), 5) is None
 
 
 @pytest.mark.parametrize("escape", ["\\ud83d", "\\ud83d\\ude00", "\\\\", '\\"'])
 def test_any_escape_can_be_judged(escape: str) -> None:
-    [text] = judged(Answer(), Piece(0, "", 1, (ToolCallDelta(index=0, arguments=Content(escape)),)), 5)
+    [(text, _)] = judged(Answer(), Piece(0, "", 1, (ToolCallDelta(index=0, arguments=Content(escape)),)), 5)
     assert text.encode()
 
 

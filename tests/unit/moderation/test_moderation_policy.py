@@ -2,7 +2,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -107,6 +107,49 @@ def test_injections_are_recorded_and_pass(text: str) -> None:
 def test_an_answer_is_judged_by_the_denied_terms(text: str) -> None:
     verdict = POLICY.judge_output(text)
     assert (verdict.decision, verdict.rules) == (Decision.BLOCKED_OUTPUT, ("demo.phrase",))
+
+
+TERMS = ("pipe bomb", "csam", "so i", "turnstream-blocked-phrase", "\u7206\u5f3e abc", "x\u7981\u6b62")
+SCRAPS = (
+    *(
+        "pipe",
+        "p1pe",
+        "bomb",
+        "b",
+        "o",
+        "m",
+        "bo",
+        "mb",
+        " ",
+        "  ",
+        "-",
+        "_",
+        "\n",
+        "c",
+        "s",
+        "a",
+        "c s ",
+        "@",
+        "4",
+        "$am",
+    ),
+    *("\u00e9", "\u0301", "\u200b", "so", "50", "1", "i", "phrase", "turnstream", " blocked ", "\u7206\u5f3e", " abc"),
+    *("def", "x", "\u7981", "\u6b62", "\u043e", "The next word."),
+)
+
+
+@settings(max_examples=1_000)
+@given(st.lists(st.lists(st.sampled_from(SCRAPS), max_size=4).map("".join), max_size=8))
+@example(["501 blocked ", "p1pe"])
+def test_an_answer_is_blocked_at_the_piece_that_completes_a_term(pieces: list[str]) -> None:
+    policy = Policy(RuleSet(deny=(DenyRule(id="x", category="x", terms=TERMS),)))
+    before = ""
+    for piece in pieces:
+        blocked = policy.judge_output(piece, before).decision is Decision.BLOCKED_OUTPUT
+        before += piece
+        assert blocked == blocks(before, policy)
+        if blocked:
+            return
 
 
 def test_an_answer_may_quote_a_jailbreak_and_an_address() -> None:
