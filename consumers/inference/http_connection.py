@@ -10,7 +10,7 @@ from typing import Any, Final
 import httptools
 
 HEAD_BYTES_MAX: Final = 65_536
-# Read by hand in one go.
+# Read by hand at a time.
 READ_BYTES_MAX: Final = 65_536
 # Beyond it the server waits: nobody reads.
 UNREAD_BYTES_MAX: Final = 1_048_576
@@ -206,22 +206,28 @@ class Connection(asyncio.Protocol):
 
     def _read_waiting(self) -> None:
         """Read what has come while nobody was told: cheaper than to have the event loop watch for it."""
-        if self._descriptor is None or self._transport.is_closing():
+        came = READ_BYTES_MAX
+        while came == READ_BYTES_MAX and not self.complete and self._unread_bytes <= UNREAD_BYTES_MAX:
+            came = self._read_by_hand()
+        if not came and not self.pieces:
+            # Nothing yet, or the end: of either the event loop tells.
             self.release()
-            return
+
+    def _read_by_hand(self) -> int:
+        """How many bytes were there, of ``READ_BYTES_MAX`` at most."""
+        if self._descriptor is None or self.broken or self._transport.is_closing():
+            return 0
         try:
             data = os.read(self._descriptor, READ_BYTES_MAX)
         except BlockingIOError:
-            data = b""
+            return 0
         except OSError:
             self._fail("the connection broke")
             self.wake()
-            return
+            return 0
         if data:
             self.data_received(data)
-        else:
-            # Nothing yet, or the end: of either the event loop tells.
-            self.release()
+        return len(data)
 
     def _read_on(self) -> None:
         if not self.paused:

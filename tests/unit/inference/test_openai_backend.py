@@ -165,11 +165,14 @@ async def test_an_end_that_is_taken_ends_the_answer_before_its_connection() -> N
 class Transport(asyncio.Transport):
     """Goes nowhere."""
 
+    resumed = 0
+
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
     def pause_reading(self) -> None: ...
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.resumed += 1
 
     def abort(self) -> None: ...
 
@@ -187,6 +190,16 @@ async def paused_for(waited_s: float) -> Connection:
 async def end_of(connection: Connection) -> None:
     while True:
         await connection.more()
+
+
+async def test_a_look_gives_a_connection_back_whose_socket_is_not_its_own() -> None:
+    # As with TLS, where what the socket says is not what the server says.
+    connection, transport = Connection(SILENCE_S_MAX), Transport()
+    connection.connection_made(transport)
+    connection.hold()
+    assert connection.take() == b""
+    assert transport.resumed == 1
+    assert not connection.paused
 
 
 def test_time_in_which_nobody_read_is_not_the_servers_silence() -> None:
