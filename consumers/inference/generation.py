@@ -40,7 +40,6 @@ class Generation:
         self._buffered_chars_max = buffered_chars_max
         self._on_news = on_news
         self._room = asyncio.Event()
-        self._end_awaited = False
         self._pile = Pile(on_news)
         self._task = group.create_task(self._run(backend.generate(request, answer.text, self._pile)))
 
@@ -58,6 +57,15 @@ class Generation:
     def ended(self) -> bool:
         """Whether the backend said of every choice why it stopped."""
         return len(self.reasons) >= self._wanted
+
+    @property
+    def ending(self) -> bool:
+        """Whether all was said, and its end is only to be told: ``on_news`` follows at once."""
+        return self._pile.feed.over and not (self.ended or self.failure or self._full)
+
+    @property
+    def _full(self) -> bool:
+        return self.chars - self._sent.chars > self._buffered_chars_max
 
     @property
     def begun(self) -> bool:
@@ -88,12 +96,6 @@ class Generation:
                 self._add(step)
             pieces = unsent(answer, self.choices, chars_max)
         return pieces
-
-    def ends_now(self) -> bool:
-        """Whether all was said, and its end is only to be told: ``on_news`` follows at once. True once at most."""
-        ends = self._pile.feed.over and not (self._end_awaited or self.ended or self.failure)
-        self._end_awaited = self._end_awaited or ends
-        return ends
 
     def pause(self) -> None:
         """Nobody is told of more until that is looked for: what comes meanwhile is then read in one."""
@@ -126,7 +128,7 @@ class Generation:
             self._on_news()
             if self.ended:
                 return
-            while self.chars - self._sent.chars > self._buffered_chars_max:
+            while self._full:
                 self._room.clear()
                 await self._room.wait()
 

@@ -122,7 +122,7 @@ class TurnRun:
             return self._restart(group)
         self._clock.listen()
         pieces = generation.unsent(answer, self._settings.delta_chars_max)
-        if generation.ends_now():
+        if generation.ending:
             # What is left of it then leaves with its end.
             return self._clock.news()
         if pieces or generation.ended:

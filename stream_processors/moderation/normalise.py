@@ -74,20 +74,14 @@ def words(folded: str) -> list[str]:
 def readings(folded: str) -> list[list[str]]:
     """The words of a folded text; a second time with digits read as letters, if that makes a difference."""
     found = [words(folded)]
-    if mixes_digits(folded):
+    if _DIGIT_IN_WORD.search(folded):
         found.append(words(folded.translate(_DIGITS_FOR_LETTERS)))
     return found
 
 
-def mixes_digits(folded: str) -> bool:
-    """Whether a digit stands for a letter somewhere in it: then all digits around are read so too."""
-    return _DIGIT_IN_WORD.search(folded) is not None
-
-
-def every_reading(folded: str) -> list[list[str]]:
-    """As ``readings``, for the end of a text: what comes before it may have made letters of its digits."""
-    as_letters = folded.translate(_DIGITS_FOR_LETTERS)
-    return [words(folded)] if as_letters == folded else [words(folded), words(as_letters)]
+def may_read_otherwise(folded: str) -> bool:
+    """Whether a part of a folded text has digits that are letters if others in the text are."""
+    return folded.translate(_DIGITS_FOR_LETTERS) != folded
 
 
 def spelled_out(found: Sequence[str]) -> list[str]:

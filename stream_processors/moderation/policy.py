@@ -10,9 +10,8 @@ from schemas.ports import Verdict
 from stream_processors.moderation.normalise import (
     NORMALISATION_VERSION,
     SPELLED_LETTERS_MIN,
-    every_reading,
     fold,
-    mixes_digits,
+    may_read_otherwise,
     plain,
     readings,
     spelled_out,
@@ -107,9 +106,10 @@ class _Terms:
         if not begun.isascii() or (self._unspaced and not before.isascii()):
             return True
         folded = fold(begun)
-        if mixes_digits(folded):
+        if may_read_otherwise(folded):
             return True
-        return any(not self._last_words.isdisjoint(found) or 1 in map(len, found) for found in every_reading(folded))
+        found = words(folded)
+        return not self._last_words.isdisjoint(found) or 1 in map(len, found)
 
     def hits(self, found: Sequence[str]) -> list[Hit]:
         """The rules whose terms are among the words ``found``, in their order or spelled out."""

@@ -13,11 +13,13 @@ import structlog
 
 from turnstream.telemetry.logging import configure_logging
 
+pytestmark = pytest.mark.usefixtures("logging_of_before")
+
 Configure = Callable[..., io.StringIO]
 
 
 @pytest.fixture
-def configured(monkeypatch: pytest.MonkeyPatch, logging_of_before: None) -> Configure:  # noqa: ARG001 - for its end
+def configured(monkeypatch: pytest.MonkeyPatch) -> Configure:
     """Configures logging, and gives the standard error of the rest of the test."""
 
     def configure(level: str = "info", *, as_json: bool = True) -> io.StringIO:
