@@ -26,6 +26,7 @@ from schemas.events import (
     UsageRecorded,
 )
 from schemas.ports import Generated, Verdict
+from schemas.stream_state import StreamState
 from schemas.tokens import AttemptStarted, Cancelled, Delta, Failed, Finished, Refused
 from schemas.topics import POOLS
 
@@ -97,21 +98,22 @@ def fence(turn_id: str, attempt: int, owner: str, route: Route) -> AttemptStarte
 def deltas(answer: Answer, turn_id: str, pieces: Sequence[Piece]) -> tuple[Delta, ...]:
     """The next deltas of an answer that the caller owns."""
     state = answer.state
-    said = [
-        Delta(
-            turn_id=turn_id,
-            attempt=state.attempt,
-            owner=state.owner or "",
-            seq=seq,
-            content=Content(piece.text),
-            tokens=piece.tokens,
-            choice=piece.choice,
-            tool_calls=piece.calls,
-            logprobs=piece.logprobs,
-        )
-        for seq, piece in enumerate(pieces, start=state.next_seq)
-    ]
-    return tuple(said)
+    return tuple(delta(state, turn_id, seq, piece) for seq, piece in enumerate(pieces, start=state.next_seq))
+
+
+def delta(state: StreamState, turn_id: str, seq: int, piece: Piece) -> Delta:
+    """The delta that says ``piece``."""
+    return Delta(
+        turn_id=turn_id,
+        attempt=state.attempt,
+        owner=state.owner or "",
+        seq=seq,
+        content=Content(piece.text),
+        tokens=piece.tokens,
+        choice=piece.choice,
+        tool_calls=piece.calls,
+        logprobs=piece.logprobs,
+    )
 
 
 def finished(

@@ -1,13 +1,13 @@
 """OpenAI's stream chunks, to our terms. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pydantic_core import from_json
 
 from consumers.inference.failures import NotServed
 from consumers.inference.like_chunks import LikeChunks
-from consumers.inference.sse_lines import SseDecoder
+from consumers.inference.sse_lines import SseDecoder, data_of
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
 from schemas.generation import TokenLogprob, ToolCallDelta, TopLogprob
@@ -40,7 +40,7 @@ class ChunkReading:
     def feed(self, raw: bytes) -> None:
         """What came. Text counts as one token unless its chunk says more."""
         try:
-            self._read_each(self._decoder.feed(raw))
+            self._read(self._decoder.feed(raw))
         except (Retryable, Malformed) as error:
             self._failure, self.over = error, True
 
@@ -71,17 +71,17 @@ class ChunkReading:
         )
         return [*(Generated(text="", tokens=0, finish_reason=one.reason, choice=one.index) for one in firsts), totals]
 
-    def _read_each(self, events: Sequence[str]) -> None:
-        at = 0
-        while at < len(events) and not self.over:
-            if texts := self._like.texts_of(events, at):
-                self._choices[0].say(texts)
-                at += len(texts)
-            else:
-                self._read(events[at])
-                at += 1
+    def _read(self, events: str) -> None:
+        alike = self._like.read(events)
+        if alike is not None:
+            self._choices[0].say(*alike)
+            return
+        for data in data_of(events):
+            if self.over:
+                return
+            self._read_chunk(data)
 
-    def _read(self, data: str) -> None:
+    def _read_chunk(self, data: str) -> None:
         if data == DONE:
             self.over = True
             return
@@ -110,14 +110,14 @@ class _Choice:
 
     def _forget(self) -> None:
         self.tokens = 0
-        self._texts: list[str] = []
+        self._text = ""
         self._calls: list[ToolCallDelta] = []
         self._logprobs: list[TokenLogprob] = []
 
-    def say(self, texts: Sequence[str]) -> None:
+    def say(self, text: str, tokens: int) -> None:
         """Tokens that are text and nothing else."""
-        self._texts += texts
-        self.tokens += len(texts)
+        self._text += text
+        self.tokens += tokens
 
     def hear(self, said: Mapping[str, Any]) -> str | None:
         """What one chunk says of it. Returns its text if that is all that counts."""
@@ -131,10 +131,9 @@ class _Choice:
         logprobs = list(_logprobs(scored)) if scored else ()
         if not calls and not logprobs:
             if text:
-                self.say((text,))
+                self.say(text, 1)
             return text
-        if text:
-            self._texts.append(text)
+        self._text += text or ""
         self.tokens += len(logprobs) or 1
         self._calls += calls
         self._logprobs += logprobs
@@ -142,14 +141,19 @@ class _Choice:
 
     def take(self) -> Generated:
         """All that was not told yet."""
-        step = Generated(
-            text="".join(self._texts),
-            tokens=self.tokens,
-            choice=self.index,
-            tool_calls=tuple(self._calls),
-            logprobs=tuple(self._logprobs),
-        )
-        self._forget()
+        if self._calls or self._logprobs:
+            step = Generated(
+                text=self._text,
+                tokens=self.tokens,
+                choice=self.index,
+                tool_calls=tuple(self._calls),
+                logprobs=tuple(self._logprobs),
+            )
+            self._forget()
+            return step
+        # Nearly always: no more work than it takes.
+        step = Generated(self._text, self.tokens, choice=self.index)
+        self._text, self.tokens = "", 0
         return step
 
 

@@ -5,11 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from consumers.inference.answer import Answer, Call, Choice
+from consumers.inference.answer import NOTHING, Answer, Call, Choice, with_choice
 from schemas.content import Content
 from schemas.events import Decision
 from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.ports import OutputPolicy, Verdict
+from schemas.stream_state import StreamState
 
 # One backslash and what it escapes; surrogates come in pairs and are judged as one character.
 _ESCAPES: Final = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')
@@ -38,6 +39,17 @@ def unsent(answer: Answer, produced: Sequence[Choice], chars_max: int) -> tuple[
     return tuple(pieces)
 
 
+def grow(answer: Answer, pieces: Sequence[Piece], at_ms: int) -> Answer:
+    """The answer after its owner's next deltas said ``pieces``, at ``at_ms``: as if they were folded one by one."""
+    state, choices, first_at_ms, ended_at_ms, routes = answer
+    for index, text, tokens, calls, logprobs in pieces:
+        before = choices[index] if index < len(choices) else NOTHING
+        choices = with_choice(choices, index, before.add(text, tokens, calls, logprobs))
+    cleared, attempt, owner, next_seq, terminal, persisted = state
+    state = StreamState(cleared, attempt, owner, next_seq + len(pieces), terminal, persisted)
+    return Answer(state, choices, at_ms if first_at_ms is None else first_at_ms, ended_at_ms, routes)
+
+
 def verdict_on(policy: OutputPolicy, answer: Answer, pieces: Sequence[Piece], window_chars: int) -> Verdict | None:
     """The verdict that keeps ``pieces`` from the log; None when all may pass."""
     for piece in pieces:
@@ -63,6 +75,10 @@ def judged(answer: Answer, piece: Piece, window_chars: int) -> tuple[tuple[str, 
 
 
 def _next_piece(index: int, before: Choice, after: Choice, chars_max: int) -> Piece:
+    if not after.calls and not after.logprobs:
+        # Nearly every piece: no more work than it takes.
+        start = len(before.text)
+        return Piece(index, after.text[start : start + chars_max], max(0, after.tokens - before.tokens))
     text = after.text[len(before.text) :][:chars_max]
     end = len(before.text) + len(text)
     calls = _unsent_calls(before.calls, after.calls, chars_max - len(text)) if end == len(after.text) else ()

@@ -3,14 +3,19 @@
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation; only ``data`` matters here.
 """
 
+from typing import Final
+
 from schemas.errors import Retryable
+
+DATA: Final = "data: "
+EVENT_END: Final = "\n\n"
 
 
 class SseDecoder:
-    """Feed bytes as they arrive, cut anywhere; get the data of each complete event.
+    """Feed bytes as they arrive, cut anywhere; get the complete events, as text: see ``data_of``.
 
-    Ends of lines may be LF, CRLF or CR. Comments and other fields are left out, as is an event without its
-    closing blank line. Raises Retryable when one event is larger than ``event_bytes_max``.
+    Ends of lines may be LF, CRLF or CR. An event without its closing blank line is left out. Raises Retryable when one
+    event is larger than ``event_bytes_max``.
     """
 
     def __init__(self, event_bytes_max: int) -> None:
@@ -18,19 +23,14 @@ class SseDecoder:
         self._rest = b""
         self._after_cr = False
 
-    def feed(self, chunk: bytes) -> list[str]:
-        """The data of the events that ``chunk`` completes, in order."""
+    def feed(self, chunk: bytes) -> str:
+        """The events that ``chunk`` completes, in order: LF ends their lines, EVENT_END stands between two of them."""
         if b"\r" in chunk or (self._after_cr and chunk):
             chunk = self._with_lf(chunk)
         whole, _, self._rest = (self._rest + chunk).rpartition(b"\n\n")
         if len(whole) > self._event_bytes_max or len(self._rest) > self._event_bytes_max:
             self._check_sizes(whole)
-        text = whole.decode(errors="replace")
-        alone = text.removeprefix("data: ").split("\n\ndata: ")
-        if text.startswith("data: ") and text.count("\n") == 2 * (len(alone) - 1):
-            # Nearly always: every event is one line of data.
-            return alone
-        return [data for event in text.split("\n\n") if (data := _data(event)) is not None]
+        return whole.decode(errors="replace")
 
     def _with_lf(self, chunk: bytes) -> bytes:
         if self._after_cr:
@@ -42,6 +42,11 @@ class SseDecoder:
     def _check_sizes(self, whole: bytes) -> None:
         if max(map(len, (*whole.split(b"\n\n"), self._rest))) > self._event_bytes_max:
             raise Retryable("the upstream sent an event over the limit")
+
+
+def data_of(events: str) -> list[str]:
+    """The data of each of ``events``, but for those without any."""
+    return [data for event in events.split(EVENT_END) if (data := _data(event)) is not None]
 
 
 def _data(event: str) -> str | None:

@@ -18,7 +18,7 @@ from consumers.inference.turn_run import TurnRun
 from schemas import headers
 from schemas.bills import Billing
 from schemas.events import InferenceRequested
-from schemas.ports import InferenceBackend, LogReader, Metrics, OutputPolicy, Producer, Received
+from schemas.ports import InferenceBackend, LogReader, Metrics, OutputPolicy, PostingProducer, Received
 
 _log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ class InferTurn:
     def __init__(
         self,
         *,
-        producer: Producer,
+        producer: PostingProducer,
         reader: LogReader,
         backend: InferenceBackend,
         policy: OutputPolicy,

@@ -1,21 +1,32 @@
 """One owner's hand on one turn of ``chat.tokens.v1``: fence, read back, append."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import structlog
 
 from consumers.inference import core
 from consumers.inference.answer import Answer, fold, fold_all, next_attempt
 from consumers.inference.core import InferenceSettings
+from consumers.inference.pieces import Piece, grow
 from schemas import ids, serde
 from schemas.errors import Malformed, OutcomeUnknown, Retryable
 from schemas.event import Event
 from schemas.events import Route, Turn
-from schemas.ports import LogReader, Outgoing, Producer, Record, Rest, TopicPartition
+from schemas.plain_deltas import PlainDeltas
+from schemas.ports import LogReader, Outgoing, PostingProducer, Record, TopicPartition
 from schemas.tokens import TokenEvent
 from schemas.topics import TOKENS, Topic
 
 _log = structlog.get_logger()
+
+
+class OnKnown(Protocol):
+    """Told what became of posted events."""
+
+    def __call__(self, *, known: bool) -> None:
+        """Whether they are known to be on the log."""
+        ...
 
 
 class Displaced(Retryable):
@@ -31,7 +42,7 @@ class TurnLog:
     def __init__(
         self,
         *,
-        producer: Producer,
+        producer: PostingProducer,
         reader: LogReader,
         turn: Turn,
         owner: str,
@@ -55,8 +66,9 @@ class TurnLog:
         # What was read from the log itself, up to ``_position``; ``answer`` is ahead of it by own appends.
         self._verified = Answer()
         self._position: int | None = None
-        # The own records since then, all of which ``answer`` has, by offset.
-        self._own: dict[int, TokenEvent] = {}
+        # Where the own records since then lie, all of which ``answer`` has.
+        self._own: set[int] = set()
+        self._plain: PlainDeltas | None = None
         self._tried = 0
         # When that began which succeeded last: every step does only if no other owner had begun by then.
         self._verified_at_ms = 0
@@ -93,12 +105,14 @@ class TurnLog:
         begun_ms = self._now_ms()
         await self._look_to((await self._reader.end_offsets([self._source]))[self._source], begun_ms)
 
-    async def look_if_silent(self) -> bool:
-        """Look before writing if this owner was silent for so long that another one may have begun; whether it did.
+    @property
+    def silent(self) -> bool:
+        """Whether this owner was silent for so long that another one may have begun: then look before writing."""
+        return self._now_ms() - self._verified_at_ms > self._settings.unverified_ms_max
 
-        Raises Displaced, Retryable.
-        """
-        if self._now_ms() - self._verified_at_ms <= self._settings.unverified_ms_max:
+    async def look_if_silent(self) -> bool:
+        """Look before writing if that is so; whether it was. Raises Displaced, Retryable."""
+        if not self.silent:
             return False
         await self.look()
         return True
@@ -116,26 +130,46 @@ class TurnLog:
             raise Displaced("another owner writes this turn")
         self._verified_at_ms = begun_ms
 
-    async def append(
-        self, events: Sequence[TokenEvent], others: Sequence[Outgoing] = (), *, rest: Rest | None = None
-    ) -> None:
-        """Append token events, then ``others``, in one go; ``answer`` follows, after the ``rest``.
+    async def append(self, events: Sequence[TokenEvent], others: Sequence[Outgoing] = ()) -> None:
+        """Append token events, then ``others``, in one go; ``answer`` follows.
 
         Raises OutcomeUnknown, RecordTooLarge.
         """
         now = self._now_ms()
-        records = [self.outgoing(event, now) for event in events]
-        offsets = await self._producer.append([*records, *others], rest)
+        records = [self._outgoing(serde.encode(event), now) for event in events]
+        offsets = await self._producer.append([*records, *others])
         self._verified_at_ms = now
         self.answer = fold_all(self.answer, events, now)
-        self._own.update(zip(offsets, events, strict=False))
+        self._own.update(offsets[: len(events)])
 
-    def outgoing(self, event: TokenEvent, now_ms: int) -> Outgoing:
-        """The record of a token event of this turn.
+    def post(self, pieces: Sequence[Piece], on_landed: OnKnown) -> None:
+        """Append the next pieces of the answer without a task that waits for it; ``answer`` follows.
 
-        It bears the time that this owner counts with, so that whoever reads it back comes to the same bill.
+        ``on_landed`` is told whether they are known to be on the log. Raises RecordTooLarge.
         """
-        value = serde.encode(event)
+        now, first = self._now_ms(), self.answer.state.next_seq
+        records = [self._outgoing(self._said(seq, piece), now) for seq, piece in enumerate(pieces, start=first)]
+
+        def landed(offsets: Sequence[int] | None) -> None:
+            if offsets is not None:
+                self._verified_at_ms = now
+                self.answer = grow(self.answer, pieces, now)
+                self._own.update(offsets)
+            on_landed(known=offsets is not None)
+
+        self._producer.post(records, landed)
+
+    def _said(self, seq: int, piece: Piece) -> bytes:
+        """The record value of the delta that says ``piece``."""
+        state = self.answer.state
+        if piece.choice or piece.calls or piece.logprobs:
+            return serde.encode(core.delta(state, self._turn.turn_id, seq, piece))
+        if self._plain is None:
+            self._plain = PlainDeltas(self._turn.turn_id, state.attempt, state.owner or "")
+        return self._plain.encode(seq, piece.text, piece.tokens)
+
+    def _outgoing(self, value: bytes, now_ms: int) -> Outgoing:
+        # It bears the time that this owner counts with, so that whoever reads it back comes to the same bill.
         return Outgoing(TOKENS.name, self._key, value, self._headers, self._source.partition, now_ms)
 
     def record(self, topic: Topic, key: str, event: Event) -> Outgoing:
@@ -146,6 +180,7 @@ class TurnLog:
     async def _append_fence(self) -> bool:
         """Whether it is known to be on the log."""
         self._tried = next_attempt(self.answer, self._tried)
+        self._plain = None
         event = core.fence(self._turn.turn_id, self._tried, self.owner, self._route)
         try:
             await self.append((event,))
@@ -166,7 +201,7 @@ class TurnLog:
             for low, high in self._pages(self._position, stop):
                 found += await self._reader.offsets_of(self._source, self._key, low, high)
             # Nobody else wrote about the turn: then the log says what was appended, in that order.
-            if not set(found) <= self._own.keys():
+            if not self._own.issuperset(found):
                 self._fold(await self._records(found[0], found[-1] + 1))
         self._verified = self.answer
         self._own.clear()
@@ -191,12 +226,11 @@ class TurnLog:
     def _fold(self, records: Sequence[Record]) -> None:
         self.answer = self._verified
         for record in records:
-            event = self._own.get(record.offset) or self._told(record)
+            event = self._told(record)
             if event is not None:
                 self.answer = fold(self.answer, event, record.timestamp_ms)
 
     def _told(self, record: Record) -> TokenEvent | None:
-        """What somebody else wrote."""
         try:
             return serde.decode_token(record.value, record.headers)
         except Malformed:

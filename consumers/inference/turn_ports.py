@@ -23,3 +23,8 @@ class TurnPorts:
     settings: InferenceSettings
     billing: Billing = field(default_factory=Billing)
     beats: Beats = field(default_factory=Beats)
+
+    def succeed(self, pool: str) -> None:
+        """The pool has answered: it is well."""
+        if self.breaker.succeed():
+            self.metrics.gauge("turnstream_pool_breaker_open", 0, pool=pool)

@@ -16,12 +16,12 @@ from consumers.inference.answer import can_go_on, fold_all, handed_on
 from consumers.inference.generation import Generation
 from consumers.inference.outage import Circumstances, Outage, Reaction, after_failure, pause_ms, react
 from consumers.inference.pieces import Piece, verdict_on
+from consumers.inference.streaming import Streaming
 from consumers.inference.turn_clock import TurnClock
 from consumers.inference.turn_log import Displaced, TurnLog
 from consumers.inference.turn_ports import TurnPorts
 from schemas.errors import OutcomeUnknown, Refusal, Retryable
 from schemas.events import FinishReason, InferenceRequested, ModerationDecided
-from schemas.ports import Rest
 from schemas.tokens import Terminal, TokenEvent
 from schemas.topics import INFERENCE_REQUESTS
 
@@ -38,6 +38,7 @@ class TurnRun:
         self._turn = request.turn
         self._log = log
         self._clock = TurnClock(request.turn.deadline_ms - ports.now_ms())
+        self._streaming = Streaming(ports, request, log, self._clock)
         self._generation: Generation | None = None
         self._generations = 0
         self._started_s = 0.0
@@ -145,8 +146,7 @@ class TurnRun:
             self._start(group)
 
     async def _send(self, generation: Generation, pieces: tuple[Piece, ...]) -> None:
-        if self._ports.breaker.succeed():
-            self._ports.metrics.gauge("turnstream_pool_breaker_open", 0, pool=self._request.pool)
+        self._ports.succeed(self._request.pool)
         if await self._log.look_if_silent():
             return
         answer = self._log.answer
@@ -162,9 +162,7 @@ class TurnRun:
             reasons = core.finish_reasons(generation.reasons, generation.choices, self._turn.generation.n)
             await self._finish(generation, reasons, deltas)
         else:
-            generation.pause()
-            beat_ms = core.beat_ms(self._ports.in_flight(), self._settings)
-            await self._append(deltas, self._ports.beats.rest(beat_ms))
+            await self._known(self._streaming.go(generation, pieces))
         generation.sent(self._log.answer)
 
     async def _recover(self, generation: Generation) -> None:
@@ -252,9 +250,10 @@ class TurnRun:
             if self._log.answer.ended or self._log.answer.state == before:
                 return
 
-    async def _append(self, events: tuple[TokenEvent, ...], rest: Rest | None = None) -> None:
+    async def _known(self, appended: Awaitable[None]) -> None:
+        """Wait for what is ``appended``; if nobody knows whether it is on the log, the log says it."""
         try:
-            await self._log.append(events, rest=rest)
+            await appended
         except OutcomeUnknown:
             await self._log.look()
             # What may still land must not count after what is read now.
@@ -277,5 +276,5 @@ class TurnRun:
 
     async def _end(self, terminal: Terminal, piece: tuple[TokenEvent, ...] = ()) -> None:
         """The last piece and the terminal. Only the log knows whether it counts, and what is to be billed."""
-        await self._append((*piece, terminal))
+        await self._known(self._log.append((*piece, terminal)))
         await self._log.look_back()

@@ -17,7 +17,17 @@ from schemas.ports.edge import (
     TurnLookup,
 )
 from schemas.ports.inference import Feed, Generated, InferenceBackend, InputPolicy, OutputPolicy, Pile, Verdict
-from schemas.ports.log import GroupConsumer, LogReader, LogTail, Outgoing, Producer, Record, Rest, TopicPartition
+from schemas.ports.log import (
+    GroupConsumer,
+    LogReader,
+    LogTail,
+    OnLanded,
+    Outgoing,
+    PostingProducer,
+    Producer,
+    Record,
+    TopicPartition,
+)
 from schemas.ports.stages import BatchProcess, Emit, KeyedProcess, LogSink, Outcome, Received
 from schemas.ports.stores import (
     AccountDirectory,
@@ -70,18 +80,19 @@ __all__ = [
     "Lost",
     "Meanwhile",
     "Metrics",
+    "OnLanded",
     "Outcome",
     "Outgoing",
     "OutputPolicy",
     "Owner",
     "Pile",
     "Placed",
+    "PostingProducer",
     "Producer",
     "Quota",
     "Received",
     "Record",
     "Reservation",
-    "Rest",
     "RestForm",
     "StoredAnswer",
     "StoredAnswers",

@@ -41,20 +41,28 @@ class Outgoing(NamedTuple):
     timestamp_ms: int | None = None
 
 
-# Given what to call when somebody is to go on, calls that later: how long to rest after something was done.
-Rest = Callable[[Callable[[], None]], None]
+# Told the offsets of posted records, in their order, once all are acknowledged; None when nobody knows whether they are
+# on the log. Must not raise.
+OnLanded = Callable[[Sequence[int] | None], None]
 
 
 class Producer(Protocol):
     """Appends durably: acks=all, idempotent, in order per partition."""
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
-        """Offsets of the records, in their order, once every one is acknowledged, and after the ``rest``.
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """Offsets of the records, in their order, once every one is acknowledged.
 
-        Whoever would rest in any case is so woken once, not twice.
         Raises RecordTooLarge, or Malformed for a partition that does not exist, before anything is sent;
         OutcomeUnknown when a deadline passed or the broker failed: any subset may then be on the log.
         """
+        ...
+
+
+class PostingProducer(Producer, Protocol):
+    """A producer that also takes records from whoever has no task that could wait for them."""
+
+    def post(self, records: Sequence[Outgoing], on_landed: OnLanded) -> None:
+        """As ``append``, but at once, and ``on_landed`` is called instead of a return or an OutcomeUnknown."""
         ...
 
 

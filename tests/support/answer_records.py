@@ -11,11 +11,10 @@ from schemas.headers import Headers
 from schemas.ids import message_seq, new_turn_id
 from schemas.messages import Message, Role
 from schemas.metrics import Counter, Gauge, Histogram
-from schemas.ports import Outgoing, Received, Record, Rest, TopicPartition
+from schemas.ports import Outgoing, Received, Record, TopicPartition
 from schemas.serde import decode_token, encode
 from schemas.tokens import AttemptStarted, Cancelled, Cleared, Delta, Failed, Finished, Refused, TokenEvent
 from schemas.topics import TOKENS
-from tests.support.resting import rested
 
 PARTITION: Final = TopicPartition(TOKENS.name, 3)
 START_MS: Final = 1_700_000_000_000
@@ -113,7 +112,7 @@ class AnswerRecords:
     def between(self, start: int, stop: int) -> Sequence[Received[TokenEvent]]:
         return self.records[start:stop]
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
         start = len(self.records)
         for outgoing in records:
             assert outgoing.partition == PARTITION.partition
@@ -124,7 +123,6 @@ class AnswerRecords:
         if self.lose_acks:
             self.lose_acks -= 1
             raise OutcomeUnknown("the acknowledgement was lost")
-        await rested(rest)
         return list(range(start, len(self.records)))
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
 
-from schemas.ports import GroupConsumer, LogReader, LogTail, Outgoing, Producer, TopicPartition
+from schemas.ports import GroupConsumer, LogReader, LogTail, Outgoing, PostingProducer, TopicPartition
 from schemas.topics import TopicPlan
 from tests.support.memory_log import MemoryLog
 from turnstream.local_stack.plan import StackOptions
@@ -36,7 +36,7 @@ class LogBackend(Protocol):
 
     def partition(self, number: int) -> TopicPartition: ...
 
-    def producer(self) -> AbstractAsyncContextManager[Producer]: ...
+    def producer(self) -> AbstractAsyncContextManager[PostingProducer]: ...
 
     def consumer(self, group: str) -> AbstractAsyncContextManager[GroupConsumer]: ...
 
@@ -60,7 +60,7 @@ class MemoryBackend:
     def partition(self, number: int) -> TopicPartition:
         return TopicPartition(self.topic, number)
 
-    def producer(self) -> AbstractAsyncContextManager[Producer]:
+    def producer(self) -> AbstractAsyncContextManager[PostingProducer]:
         return self.log.producer()
 
     def consumer(self, group: str) -> AbstractAsyncContextManager[GroupConsumer]:
@@ -89,7 +89,7 @@ class KafkaBackend:
     def partition(self, number: int) -> TopicPartition:
         return TopicPartition(self.topic, number)
 
-    def producer(self) -> AbstractAsyncContextManager[Producer]:
+    def producer(self) -> AbstractAsyncContextManager[PostingProducer]:
         return KafkaProducer(self.settings)
 
     def consumer(self, group: str) -> AbstractAsyncContextManager[GroupConsumer]:

@@ -12,8 +12,8 @@ from typing import Final, Self
 
 from schemas.errors import Malformed, OutcomeUnknown, Retryable
 from schemas.headers import Headers
-from schemas.ports import Outgoing, Record, Rest, TopicPartition
-from tests.support.resting import rested
+from schemas.ports import OnLanded, Outgoing, Record, TopicPartition
+from tests.support.posting import post
 from turnstream.log.partitioning import partition_of_key
 from turnstream.log.record_size import check_size
 
@@ -178,11 +178,8 @@ class MemoryProducer:
 
     async def __aexit__(self, *exc_info: object) -> None: ...
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
-        for record in records:
-            check_size(record)
-            if record.partition is not None and record.partition >= self._log.partitions_of(record.topic):
-                raise Malformed(f"{record.topic} has no partition {record.partition}")
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        self._check(records)
         await asyncio.sleep(0)
         landing = self._log.take_append_fault()
         if landing is False:
@@ -195,8 +192,17 @@ class MemoryProducer:
         ]
         if landing:
             raise OutcomeUnknown("switched on by the test")
-        await rested(rest)
         return offsets
+
+    def post(self, records: Sequence[Outgoing], on_landed: OnLanded) -> None:
+        self._check(records)
+        post(self.append, records, on_landed)
+
+    def _check(self, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            check_size(record)
+            if record.partition is not None and record.partition >= self._log.partitions_of(record.topic):
+                raise Malformed(f"{record.topic} has no partition {record.partition}")
 
 
 class MemoryGroup:

@@ -22,7 +22,7 @@ from schemas.ports import (
     KeyedProcess,
     Owner,
     Pile,
-    Producer,
+    PostingProducer,
     Record,
     TopicPartition,
 )
@@ -184,7 +184,7 @@ class ShadowWorld:
         """Every partition of the live topics that tell of turns."""
         return [TopicPartition(topic.name, number) for topic in TOPICS for number in range(LIVE_PARTITIONS)]
 
-    def _infer(self, producer: Producer, reader: Any) -> KeyedProcess:
+    def _infer(self, producer: PostingProducer, reader: Any) -> KeyedProcess:
         return InferTurn(
             producer=producer,
             reader=reader,

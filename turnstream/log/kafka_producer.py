@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Self
 
 import structlog
 from aiokafka.errors import KafkaError
 
-from schemas.errors import OutcomeUnknown
-from schemas.ports import Outgoing, Rest
+from schemas.errors import Malformed, OutcomeUnknown
+from schemas.ports import OnLanded, Outgoing
 from turnstream.clocks import now_ms
 from turnstream.log.background import Background
 from turnstream.log.kafka_failures import startup_failures
@@ -49,25 +51,41 @@ class KafkaProducer:
         finally:
             await self._background.close()
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
-        """Offsets of ``records`` in their order, once all are acknowledged by all in-sync replicas, after the ``rest``.
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """Offsets of ``records`` in their order, once all are acknowledged by all in-sync replicas.
 
         Records of one partition keep their order. Raises RecordTooLarge (or Malformed for a partition that does
         not exist) before anything is sent; OutcomeUnknown after ``append_seconds_max`` or a failure.
         """
+        if not records:
+            return []
         for record in records:
             check_size(record)
         session = self._session
         if not session.takes(records):
             session = await self._prepared(records)
-        offsets: list[int] = []
-        places = session.add(records, now_ms())
-        for number, (batch, nth) in enumerate(places, start=1):
-            base = await batch.landed(rest if number == len(places) else None)
-            if base is None:
-                raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
-            offsets.append(base + nth)
+        landed: asyncio.Future[Sequence[int] | None] = asyncio.get_running_loop().create_future()
+        session.add(records, now_ms(), partial(_tell, landed))
+        offsets = await landed
+        if offsets is None:
+            raise OutcomeUnknown("a batch failed on its way to the broker, or took too long")
         return offsets
+
+    def post(self, records: Sequence[Outgoing], on_landed: OnLanded) -> None:
+        """See ``PostingProducer.post``."""
+        for record in records:
+            check_size(record)
+        if self._session.takes(records):
+            self._session.add(records, now_ms(), on_landed)
+        else:
+            self._background.start(self._append_later(records, on_landed))
+
+    async def _append_later(self, records: Sequence[Outgoing], on_landed: OnLanded) -> None:
+        offsets: Sequence[int] | None = None
+        # A partition that does not exist shows to the next append too, which can say so.
+        with suppress(OutcomeUnknown, Malformed):
+            offsets = await self.append(records)
+        on_landed(offsets)
 
     async def _prepared(self, records: Sequence[Outgoing]) -> ProducerSession:
         try:
@@ -105,6 +123,12 @@ class KafkaProducer:
         self._running = self._background.start(fresh.watch())
         log.info("producer_replaced", failed=old.failed, exhausted=old.exhausted)
         self._background.start_bounded(_retire(old, old_running))
+
+
+def _tell(landed: "asyncio.Future[Sequence[int] | None]", offsets: Sequence[int] | None) -> None:
+    # Whoever waited may be cancelled.
+    if not landed.done():
+        landed.set_result(offsets)
 
 
 async def _retire(session: ProducerSession, running: "asyncio.Task[None] | None") -> None:

@@ -1,15 +1,13 @@
 """Records on their way to the log: batches, and the partitions that they wait for."""
 
-import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from schemas.ports import Outgoing, Rest, TopicPartition
+from schemas.ports import OnLanded, Outgoing, TopicPartition
 from turnstream.log.wire.cluster import ProducerId
 
 _MAGIC: Final = 2
@@ -25,9 +23,9 @@ class Batch:
         self.opened_s: Final = opened_s
         self.records = 0
         self.sealed = b""
-        self._finished = False
-        self._base_offset: int | None = None
-        self._waiters: list[tuple[asyncio.Future[None], Rest | None]] = []
+        # Of its first record, once it is on the log; None also when nobody knows whether it is there.
+        self.base_offset: int | None = None
+        self._landings: list[Landing] = []
 
     def put(self, record: Outgoing, now_ms: int) -> bool:
         """Whether ``record`` still had room; the first one always has."""
@@ -44,41 +42,48 @@ class Batch:
         self.sealed = bytes(self._builder.build())
         self._builder = None
 
-    async def landed(self, rest: Rest | None = None) -> int | None:
-        """The offset of its first record, once it is on the log; None when nobody knows whether it is there.
-
-        After that comes the ``rest``, unless it failed.
-        """
-        if not self._finished or rest is not None:
-            # One each: whoever waits may be cancelled, and the batch carries the records of others too.
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            if self._finished:
-                self._release(waiter, rest)
-            else:
-                self._waiters.append((waiter, rest))
-            await waiter
-        return self._base_offset
+    def tell(self, landing: "Landing") -> None:
+        """Let ``landing`` know when it is finished."""
+        self._landings.append(landing)
 
     def finish(self, base_offset: int | None) -> None:
         """Tell all who wait."""
-        self._finished, self._base_offset = True, base_offset
-        for waiter, rest in self._waiters:
-            self._release(waiter, rest)
-
-    def _release(self, waiter: "asyncio.Future[None]", rest: Rest | None) -> None:
-        if rest is None or self._base_offset is None:
-            _wake(waiter)
-        else:
-            rest(partial(_wake, waiter))
-
-
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+        self.base_offset = base_offset
+        # Taken out first: a batch and its landings, which know each other, would be left to the garbage collector.
+        landings, self._landings = self._landings, []
+        for landing in landings:
+            landing.one_finished()
 
 
 # Where a record went: its offset is the batch's base offset plus the number.
 Place = tuple[Batch, int]
+
+
+class Landing:
+    """Records of one append on their way, in one batch or in several."""
+
+    __slots__ = ("_batches_left", "_on_landed", "_places")
+
+    def __init__(self, places: Sequence[Place], on_landed: OnLanded) -> None:
+        self._places = places
+        self._on_landed = on_landed
+        batches = {batch for batch, _ in places}
+        self._batches_left = len(batches)
+        for batch in batches:
+            batch.tell(self)
+
+    def one_finished(self) -> None:
+        """Tell whoever appended, once all batches are finished."""
+        self._batches_left -= 1
+        if self._batches_left:
+            return
+        offsets: list[int] = []
+        for batch, nth in self._places:
+            if batch.base_offset is None:
+                self._on_landed(None)
+                return
+            offsets.append(batch.base_offset + nth)
+        self._on_landed(offsets)
 
 
 class Lane:

@@ -13,9 +13,9 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from schemas.errors import Malformed
-from schemas.ports import Outgoing, TopicPartition
+from schemas.ports import OnLanded, Outgoing, TopicPartition
 from turnstream.log.batch_sender import BatchSender
-from turnstream.log.lanes import Batch, Lane, Place
+from turnstream.log.lanes import Batch, Landing, Lane, Place
 from turnstream.log.overdue import watch_overdue
 from turnstream.log.partitioning import partition_of_key
 from turnstream.log.settings import KafkaSettings
@@ -81,15 +81,16 @@ class ProducerSession:
     def _lane(self, partition: TopicPartition) -> Lane:
         return Lane(partition, self._settings.compression, self._settings.batch_bytes_max)
 
-    def add(self, records: Sequence[Outgoing], now_ms: int) -> Sequence[Place]:
-        """Queue each of ``records`` behind what its partition already has.
+    def add(self, records: Sequence[Outgoing], now_ms: int, on_landed: OnLanded) -> None:
+        """Queue each of ``records`` behind what its partition already has; ``on_landed`` is told of them.
 
         Raises Malformed, and queues none, when one names a partition that does not exist.
         """
         # All are located before the first is queued: a record without a partition must not leave the others half sent.
         lanes = [self._lane_of(record) for record in records]
         now_s = self._loop.time()
-        return [self._queue(lane, record, now_ms, now_s) for lane, record in zip(lanes, records, strict=True)]
+        places = [self._queue(lane, record, now_ms, now_s) for lane, record in zip(lanes, records, strict=True)]
+        Landing(places, on_landed)
 
     def _lane_of(self, record: Outgoing) -> Lane:
         lanes, number = self._lanes[record.topic], record.partition
@@ -150,6 +151,9 @@ class ProducerSession:
         batch, lane.sending = lane.sending, None
         if batch is None:
             return
+        if base_offset is not None and lane.waiting:
+            # Before anybody is told: whoever appends at once then finds it announced.
+            self._sender.announce(lane)
         self._finish(batch, base_offset)
         if base_offset is None:
             topic, number = lane.partition
@@ -161,8 +165,6 @@ class ProducerSession:
                 error=None if error is None else error.__name__,
             )
             self.fail()
-        elif lane.waiting:
-            self._sender.announce(lane)
 
     def _finish(self, batch: Batch, base_offset: int | None) -> None:
         batch.finish(base_offset)

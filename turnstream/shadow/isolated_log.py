@@ -8,20 +8,24 @@ from collections.abc import Mapping, Sequence
 
 from schemas import headers
 from schemas.headers import Headers
-from schemas.ports import LogReader, Outgoing, Producer, Record, Rest, TopicPartition
+from schemas.ports import LogReader, OnLanded, Outgoing, PostingProducer, Record, TopicPartition
 from schemas.shadow import PARTITIONS, shadow_topic
 
 
 class IsolatedProducer:
-    """A ``Producer`` that cannot reach a live topic. Raises ValueError for one that a run does not write."""
+    """A ``PostingProducer`` that cannot reach a live topic. Raises ValueError for one that a run does not write."""
 
-    def __init__(self, producer: Producer, run_id: str) -> None:
+    def __init__(self, producer: PostingProducer, run_id: str) -> None:
         self._producer = producer
         self._run_id = run_id
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """As ``Producer.append``; the offsets are those on the run's topics."""
-        return await self._producer.append([self._isolated(record) for record in records], rest)
+        return await self._producer.append([self._isolated(record) for record in records])
+
+    def post(self, records: Sequence[Outgoing], on_landed: OnLanded) -> None:
+        """As ``PostingProducer.post``, likewise."""
+        self._producer.post([self._isolated(record) for record in records], on_landed)
 
     def _isolated(self, record: Outgoing) -> Outgoing:
         marked = (*_unmarked(record.headers), (headers.REPLAY, self._run_id.encode()))

@@ -15,7 +15,7 @@ from schemas.bills import Billing
 from schemas.errors import Fatal
 from schemas.events import TurnAdmitted
 from schemas.headers import REPLAY, SCHEMA, make_headers
-from schemas.ports import BatchProcess, Cql, KeyedProcess, LogReader, Outgoing, Producer
+from schemas.ports import BatchProcess, Cql, KeyedProcess, LogReader, Outgoing, PostingProducer, Producer
 from schemas.shadow import ShadowBegan
 from stream_processors import topology
 from stream_processors.auth.caching import CachedAccounts
@@ -156,7 +156,7 @@ _MAKERS: Final[Mapping[StageRow, Callable[[_Parts], ProcessFor]]] = {
 
 
 async def _inference(
-    settings: Settings, producer: Producer, reader: LogReader, open_ports: AsyncExitStack
+    settings: Settings, producer: PostingProducer, reader: LogReader, open_ports: AsyncExitStack
 ) -> Mapping[str, KeyedProcess]:
     policy, owner_id = load_policy(settings.moderation), secrets.token_hex(_OWNER_BYTES)
     infer: dict[str, KeyedProcess] = {}

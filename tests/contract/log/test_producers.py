@@ -1,7 +1,7 @@
 """What every ``Producer`` keeps, and that readers see it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import pytest
 
@@ -87,32 +87,35 @@ async def test_a_partition_that_does_not_exist_is_refused(backend: LogBackend) -
         assert await reader.end_offsets([backend.partition(0)]) == {backend.partition(0): 0}
 
 
-async def test_whoever_rests_after_an_append_goes_on_when_it_is_acknowledged_and_rested(backend: LogBackend) -> None:
+async def test_what_is_posted_lands_in_its_order_and_tells_where(backend: LogBackend) -> None:
     async with backend.producer() as producer, backend.reader() as reader:
-        ends: list[int] = []
-        looks: list[asyncio.Task[None]] = []
-
-        def rest(wake: Callable[[], None]) -> None:
-            looks.append(asyncio.create_task(look(wake)))
-
-        async def look(wake: Callable[[], None]) -> None:
-            ends.extend((await reader.end_offsets([backend.partition(0)])).values())
-            wake()
-
-        assert list(await producer.append(numbered(backend, 2, 0), rest)) == [0, 1]
-        assert ends == [2]
+        told: asyncio.Queue[Sequence[int] | None] = asyncio.Queue()
+        # The first post of a producer finds it without any knowledge of the topic; the second one does not.
+        producer.post(numbered(backend, 2, 0), told.put_nowait)
+        assert list(await told.get() or ()) == [0, 1]
+        producer.post(numbered(backend, 1, 0), told.put_nowait)
+        producer.post(numbered(backend, 2, 0), told.put_nowait)
+        assert [list(await told.get() or ()) for _ in range(2)] == [[2], [3, 4]]
+        assert await reader.end_offsets([backend.partition(0)]) == {backend.partition(0): 5}
 
 
-async def test_who_is_cancelled_at_rest_is_not_woken(backend: LogBackend) -> None:
+async def test_a_post_to_several_partitions_tells_once_and_of_all(backend: LogBackend) -> None:
+    async with backend.producer() as producer:
+        told: asyncio.Queue[Sequence[int] | None] = asyncio.Queue()
+        await producer.append(numbered(backend, 3, 1))
+        producer.post([*numbered(backend, 1, 0), *numbered(backend, 2, 1)], told.put_nowait)
+        assert list(await told.get() or ()) == [0, 3, 4]
+        assert told.empty()
+
+
+async def test_a_post_that_is_too_large_is_refused_before_anything_is_sent(backend: LogBackend) -> None:
+    large = Outgoing(backend.topic, b"k", b"x" * MAX_RECORD_BYTES, (), 0)
+    told: list[Sequence[int] | None] = []
     async with backend.producer() as producer, backend.reader() as reader:
-        wakes: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
-        appending = asyncio.create_task(producer.append(numbered(backend, 1, 0), wakes.put_nowait))
-        wake = await wakes.get()
-        appending.cancel()
-        await asyncio.wait([appending])
-        wake()
-        assert appending.cancelled()
-        assert await reader.end_offsets([backend.partition(0)]) == {backend.partition(0): 1}
+        with pytest.raises(RecordTooLarge, match="exceeds"):
+            producer.post([*numbered(backend, 2, 0), large], told.append)
+        assert await reader.end_offsets([backend.partition(0)]) == {backend.partition(0): 0}
+    assert told == []
 
 
 async def test_nothing_is_something_that_can_be_appended(backend: LogBackend) -> None:

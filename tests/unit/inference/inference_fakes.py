@@ -22,17 +22,18 @@ from schemas.models import Price
 from schemas.ports import (
     Generated,
     InferenceBackend,
+    OnLanded,
     Outgoing,
     Pile,
     Received,
     Record,
-    Rest,
     TopicPartition,
     Verdict,
 )
 from schemas.tokens import TokenEvent
 from schemas.topics import INFERENCE_REQUESTS, TOKENS, TURNS_CANCELLED, USAGE_EVENTS
 from tests.support.memory_log import MemoryLog
+from tests.support.posting import post
 
 NOW_MS = 1_700_000_000_000
 PARTITION = 3
@@ -57,7 +58,7 @@ class FaultyLog:
     def clock(self) -> int:
         return self.memory.now_ms
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
         number = len(self.appends)
         self.appends.append(tuple(records))
         if self.before_append is not None:
@@ -66,7 +67,10 @@ class FaultyLog:
             await self.gate.wait()
         if number in self.faults:
             self.memory.fail_next_append(landing=self.faults[number])
-        return await self._producer.append(records, rest)
+        return await self._producer.append(records)
+
+    def post(self, records: Sequence[Outgoing], on_landed: OnLanded) -> None:
+        post(self.append, records, on_landed)
 
     def write_token(self, event: TokenEvent, key: str = TURN_ID) -> None:
         self.memory.put(TOKENS.name, key.encode(), serde.encode(event), partition=PARTITION)

@@ -4,9 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.inference.answer import Answer, Call, Choice, answered_by, can_go_on, fold, handed_on, with_choice
+from consumers.inference.answer import (
+    Answer,
+    Call,
+    Choice,
+    answered_by,
+    can_go_on,
+    fold,
+    fold_all,
+    handed_on,
+    with_choice,
+)
 from consumers.inference.core import deltas, fence, finish_reasons, finished, handed_over, next_route
-from consumers.inference.pieces import Piece, judged, unsent, verdict_on
+from consumers.inference.pieces import Piece, grow, judged, unsent, verdict_on
 from schemas.content import Content
 from schemas.events import FinishReason, InferenceRequested, Route, Usage
 from schemas.generation import Generation, ResponseFormat, TokenLogprob, ToolCallDelta
@@ -29,8 +39,10 @@ def said(*choices: Choice) -> Answer:
     """An answer that has ``choices`` on the log."""
     answer = owned()
     while pieces := unsent(answer, choices, 1_000):
-        for delta in deltas(answer, TURN_ID, pieces):
-            answer = fold(answer, delta, 0)
+        folded = fold_all(answer, deltas(answer, TURN_ID, pieces), 0)
+        # An owner that posted them counts without a look at each.
+        assert grow(answer, pieces, 0) == folded
+        answer = folded
     return answer
 
 

@@ -19,6 +19,10 @@ def chunk(separators: tuple[str, str], said: dict[str, Any], **more: Any) -> str
     return json.dumps(body, separators=separators, ensure_ascii=False)
 
 
+def event(*chunks: str) -> str:
+    return "\n\n".join(f"data: {one}" for one in chunks)
+
+
 def steps(chunks: list[str]) -> list[Generated]:
     reading = ChunkReading(1, BYTES_MAX)
     reading.feed("".join(f"data: {one}\n\n" for one in chunks).encode())
@@ -37,31 +41,44 @@ def test_what_is_read_without_parsing_is_what_parsing_reads(texts: list[str], se
 def test_a_chunk_like_the_one_before_is_recognised(separators: tuple[str, str]) -> None:
     like = LikeChunks()
     data = chunk(separators, {"content": "a"})
-    assert like.texts_of([data], 0) == []
+    assert like.read(event(data)) is None
     like.learn(data, "a")
-    assert like.texts_of([chunk(separators, {"content": "née "})], 0) == ["née "]
+    assert like.read(event(chunk(separators, {"content": "née "}))) == ("née ", 1)
     for other in (
         chunk(separators, {"content": ""}),
-        chunk(separators, {"content": 'say "it"'}),
+        chunk(separators, {"content": "a control character: \u0001"}),
         chunk(separators, {"content": "a", "tool_calls": []}),
         chunk(separators, {"content": "a"}, usage={"completion_tokens": 2}),
         data[:-2],
     ):
-        assert like.texts_of([other], 0) == []
+        assert like.read(event(other)) is None
 
 
-def test_a_run_of_like_chunks_ends_before_one_that_has_to_be_parsed() -> None:
+def test_a_run_of_like_chunks_is_one_text_whatever_is_escaped_in_it() -> None:
     like = LikeChunks()
-    events = [chunk(COMPACT, {"content": text}) for text in ("a", "b", '"', "c")]
+    texts = ["a", 'say "it"', "\n\n", "née", '","content":"', "}]}"]
+    events = [chunk(COMPACT, {"content": text}) for text in texts]
     like.learn(events[0], "a")
-    assert [like.texts_of(events, first) for first in range(5)] == [["a", "b"], ["b"], [], ["c"], []]
+    assert like.read(event(*events)) == ("".join(texts), len(texts))
+
+
+@pytest.mark.parametrize("text", ["", "a\\", '\\"', "\u0001"])
+def test_one_text_of_which_its_neighbours_could_change_the_meaning_is_parsed(text: str) -> None:
+    like = LikeChunks()
+    first = chunk(COMPACT, {"content": "a"})
+    like.learn(first, "a")
+    for run in ([text, "n"], ["n", text]):
+        said = [chunk(COMPACT, {"content": one}) for one in run]
+        assert like.read(event(*said)) in {None, ("".join(run), 2)}
+        (step,) = steps([first, *said])
+        assert step.text == "".join(["a", *run])
 
 
 def test_another_member_of_that_name_is_no_text() -> None:
     like = LikeChunks()
     twice = chunk(COMPACT, {"content": "a", "reasoning": {"content": "a"}})
     like.learn(twice, "a")
-    assert like.texts_of([twice], 0) == []
+    assert like.read(event(twice)) is None
 
 
 def test_calls_and_log_probabilities_that_are_said_twice_count_twice() -> None:

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from consumers.inference.answer import Answer, fold
-from consumers.inference.turn_log import TurnLog
+from consumers.inference.pieces import Piece, grow
+from consumers.inference.turn_log import OnKnown, TurnLog
 from schemas.errors import OutcomeUnknown
 from schemas.ports import Outgoing
 from schemas.stream_state import StreamState
@@ -67,6 +68,19 @@ async def append_and_hope(
             log.answer = fold(log.answer, event, 0)
 
 
+def post_and_hope(
+    log: TurnLog, pieces: Sequence[Piece], on_landed: OnKnown, post: Callable[..., None] = TurnLog.post
+) -> None:
+    """The same of a post."""
+
+    def landed(*, known: bool) -> None:
+        if not known:
+            log.answer = grow(log.answer, pieces, 0)
+        on_landed(known=True)
+
+    post(log, pieces, landed)
+
+
 async def read_nothing_back(log: TurnLog, _stop: int) -> None:
     """Who fenced believes that nothing was there before."""
     log.answer = Answer(StreamState(attempt=log._tried, owner=log.owner))
@@ -75,6 +89,7 @@ async def read_nothing_back(log: TurnLog, _stop: int) -> None:
 MUTANTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "an owner never looks": lambda patch: patch.setattr(TurnLog, "_look_to", nothing),
     "an unknown append is taken for a good one": lambda patch: patch.setattr(TurnLog, "append", append_and_hope),
+    "an unknown post is taken for a good one": lambda patch: patch.setattr(TurnLog, "post", post_and_hope),
     "the log is not read back": lambda patch: patch.setattr(TurnLog, "_read_to", read_nothing_back),
 }
 

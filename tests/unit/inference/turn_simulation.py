@@ -17,10 +17,10 @@ from consumers.retry import RetryPolicy
 from schemas import serde
 from schemas.errors import OutcomeUnknown, Retryable
 from schemas.events import InferenceRequested
-from schemas.ports import Generated, Outgoing, Pile, Record, Rest, TopicPartition
+from schemas.ports import Generated, OnLanded, Outgoing, Pile, Record, TopicPartition
 from schemas.topics import TURNS_CANCELLED, USAGE_EVENTS
 from tests.support.memory_log import MemoryLog
-from tests.support.resting import rested
+from tests.support.posting import post
 from tests.unit.inference.inference_fakes import NOW_MS, FakeMetrics, FakePolicy, make_request, receive
 
 WORDS = tuple(f" w{number}" for number in range(12))
@@ -161,13 +161,12 @@ class Member:
 
     # --- the ports ---------------------------------------------------------------------------------------
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
         world = self.world
         await self._hop()
         if world.chance.random() >= world.rates.append:
             offsets = world.put(records)
             await self._hop()
-            await rested(rest)
             return offsets
         fate = world.chance.choice(("lost", "landed", "late", "part"))
         if fate == "late":
@@ -177,6 +176,9 @@ class Member:
         await asyncio.sleep(APPEND_S_MAX)
         await self.awake.wait()
         raise OutcomeUnknown("simulated")
+
+    def post(self, records: Sequence[Outgoing], on_landed: OnLanded) -> None:
+        post(self.append, records, on_landed)
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         await self._read()

@@ -33,7 +33,7 @@ from schemas.cursors import cursor_key
 from schemas.errors import Refusal
 from schemas.events import FinishReason, RateLimits, Turn, TurnSubmitted, Usage
 from schemas.ids import turn_partition
-from schemas.ports import Metrics, Outgoing, Owner, Producer, Rest, StoredMessage, TopicPartition
+from schemas.ports import Metrics, Outgoing, Owner, Producer, StoredMessage, TopicPartition
 from schemas.tokens import (
     AttemptStarted,
     Cancelled,
@@ -87,8 +87,8 @@ class ScriptedProducer(MemoryProducer):
 
     on_submitted: Callable[[TurnSubmitted], None]
 
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
-        offsets = await super().append(records, rest)
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        offsets = await super().append(records)
         for record in records:
             if record.topic == TURNS_SUBMITTED.name:
                 self.on_submitted(serde.decode(TURNS_SUBMITTED, record.value))

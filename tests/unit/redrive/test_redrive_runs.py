@@ -142,12 +142,12 @@ async def test_a_crash_at_any_append_leaves_one_turn(world: RedriveWorld, failin
     appended = 0
 
     class Failing:
-        async def append(self, records: Any, rest: Any = None) -> Any:
+        async def append(self, records: Any) -> Any:
             nonlocal appended
             appended += 1
             if appended == failing + 1:
                 world.log.fail_next_append(landing=landing)
-            return await producer.append(records, rest)
+            return await producer.append(records)
 
     ports = world.ports()
     failing_trail = type(ports.trail)(Failing(), "os:op", secrets.token_bytes, lambda: world.log.now_ms)

@@ -12,7 +12,7 @@ from consumers.sse.core import SseSettings
 from schemas import ids
 from schemas.errors import OutcomeUnknown, server_error
 from schemas.events import Turn
-from schemas.ports import AnswerForm, Outgoing, Rest
+from schemas.ports import AnswerForm, Outgoing
 from schemas.topics import TOKENS, TURNS_CANCELLED
 from tests.support.memory_log import MemoryLog, MemoryProducer
 from tests.support.written_client import WrittenClient
@@ -211,10 +211,10 @@ async def test_beyond_its_limit_abandoned_turns_have_no_grace() -> None:
 
 
 class NoHints(MemoryProducer):
-    async def append(self, records: Sequence[Outgoing], rest: Rest | None = None) -> Sequence[int]:
+    async def append(self, records: Sequence[Outgoing]) -> Sequence[int]:
         if records[0].topic == TURNS_CANCELLED.name:
             raise OutcomeUnknown("timed out")
-        return await super().append(records, rest)
+        return await super().append(records)
 
 
 async def test_a_lost_hint_does_not_undo_a_cancellation() -> None:
