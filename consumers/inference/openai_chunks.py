@@ -7,7 +7,7 @@ from pydantic_core import from_json
 
 from consumers.inference.failures import NotServed
 from consumers.inference.like_chunks import LikeChunks
-from consumers.inference.sse_lines import SseDecoder, data_of
+from consumers.inference.sse_lines import SseDecoder, data_of, end_of_event
 from schemas.content import Content
 from schemas.errors import Malformed, Retryable
 from schemas.generation import TokenLogprob, ToolCallDelta, TopLogprob
@@ -72,16 +72,21 @@ class ChunkReading:
         return [*(Generated(text="", tokens=0, finish_reason=one.reason, choice=one.index) for one in firsts), totals]
 
     def _read(self, events: str) -> None:
-        alike = self._like.read(events)
-        if alike is not None:
-            self._choices[0].say(*alike)
-            return
-        for data in data_of(events):
-            if self.over:
-                return
-            self._read_chunk(data)
+        at = 0
+        while at < len(events) and not self.over:
+            run = self._like.run(events, at)
+            if run is not None and run.text is not None:
+                self._choices[0].say(run.text, run.chunks)
+                at = run.end
+                continue
+            stop = run.end if run is not None else end_of_event(events, at)
+            for data in data_of(events[at:stop]):
+                self._read_chunk(data)
+            at = stop
 
     def _read_chunk(self, data: str) -> None:
+        if self.over:
+            return
         if data == DONE:
             self.over = True
             return

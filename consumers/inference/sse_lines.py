@@ -49,6 +49,12 @@ def data_of(events: str) -> list[str]:
     return [data for event in events.split(EVENT_END) if (data := _data(event)) is not None]
 
 
+def end_of_event(events: str, at: int) -> int:
+    """Where the one behind the event at ``at`` begins."""
+    end = events.find(EVENT_END, at)
+    return len(events) if end < 0 else end + len(EVENT_END)
+
+
 def _data(event: str) -> str | None:
     fields = (line.partition(":") for line in event.split("\n"))
     lines = [value.removeprefix(" ") for field, _, value in fields if field == "data"]

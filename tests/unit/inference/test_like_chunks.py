@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.inference.like_chunks import LikeChunks
+from consumers.inference.like_chunks import LikeChunks, Run
 from consumers.inference.openai_chunks import ChunkReading
 from schemas.ports import Generated
 
@@ -41,44 +41,64 @@ def test_what_is_read_without_parsing_is_what_parsing_reads(texts: list[str], se
 def test_a_chunk_like_the_one_before_is_recognised(separators: tuple[str, str]) -> None:
     like = LikeChunks()
     data = chunk(separators, {"content": "a"})
-    assert like.read(event(data)) is None
+    assert like.run(event(data), 0) is None
     like.learn(data, "a")
-    assert like.read(event(chunk(separators, {"content": "née "}))) == ("née ", 1)
+    same = event(chunk(separators, {"content": "née "}))
+    assert like.run(same, 0) == Run("née ", 1, len(same) + 2)
     for other in (
-        chunk(separators, {"content": ""}),
-        chunk(separators, {"content": "a control character: \u0001"}),
         chunk(separators, {"content": "a", "tool_calls": []}),
         chunk(separators, {"content": "a"}, usage={"completion_tokens": 2}),
         data[:-2],
     ):
-        assert like.read(event(other)) is None
+        assert like.run(event(other), 0) is None
 
 
 def test_a_run_of_like_chunks_is_one_text_whatever_is_escaped_in_it() -> None:
     like = LikeChunks()
-    texts = ["a", 'say "it"', "\n\n", "née", '","content":"', "}]}"]
-    events = [chunk(COMPACT, {"content": text}) for text in texts]
-    like.learn(events[0], "a")
-    assert like.read(event(*events)) == ("".join(texts), len(texts))
+    texts = ["a", 'say "it"', "\n\n", "née", '","content":"', "}]}", "\u0001"]
+    events = event(*(chunk(COMPACT, {"content": text}) for text in texts))
+    like.learn(chunk(COMPACT, {"content": "a"}), "a")
+    assert like.run(events, 0) == Run("".join(texts), len(texts), len(events) + 2)
 
 
-@pytest.mark.parametrize("text", ["", "a\\", '\\"', "\u0001"])
+def test_a_run_ends_before_one_that_is_not_alike() -> None:
+    like = LikeChunks()
+    texts = [chunk(COMPACT, {"content": text}) for text in "ab"]
+    like.learn(texts[0], "a")
+    last = json.dumps({**json.loads(texts[0]), "usage": 1}, separators=COMPACT)
+    events = event(*texts, last, "[DONE]")
+    found = like.run(events, 0)
+    assert found == Run("ab", 2, events.index(event(last, "[DONE]")))
+    assert like.run(events, found.end) is None
+
+
+@pytest.mark.parametrize("text", ["", "a\\", '\\"', "\\", "\\ud83d", '"'])
 def test_one_text_of_which_its_neighbours_could_change_the_meaning_is_parsed(text: str) -> None:
     like = LikeChunks()
     first = chunk(COMPACT, {"content": "a"})
     like.learn(first, "a")
     for run in ([text, "n"], ["n", text]):
         said = [chunk(COMPACT, {"content": one}) for one in run]
-        assert like.read(event(*said)) in {None, ("".join(run), 2)}
+        found = like.run(event(*said), 0)
+        assert found is not None
+        assert found.text in {None, "".join(run)}
         (step,) = steps([first, *said])
         assert step.text == "".join(["a", *run])
+
+
+def test_half_a_character_waits_for_a_parser() -> None:
+    like = LikeChunks()
+    first = chunk(COMPACT, {"content": "a"})
+    like.learn(first, "a")
+    halves = [first.replace('"a"', half) for half in ('"\\ud83d"', '"\\ude00"')]
+    assert like.run(event(*halves), 0) == Run(None, 2, len(event(*halves)) + 2)
 
 
 def test_another_member_of_that_name_is_no_text() -> None:
     like = LikeChunks()
     twice = chunk(COMPACT, {"content": "a", "reasoning": {"content": "a"}})
     like.learn(twice, "a")
-    assert like.read(event(twice)) is None
+    assert like.run(event(twice), 0) is None
 
 
 def test_calls_and_log_probabilities_that_are_said_twice_count_twice() -> None:
