@@ -1,9 +1,19 @@
-"""Deltas of text and nothing else, to bytes without a model of each: nearly all records of ``chat.tokens.v1`` are such.
+"""Deltas of text and nothing else, to bytes and back without a model: nearly all records of the tokens topic are such.
 
-The bytes are those that ``schemas.serde.encode`` makes of a ``Delta``; a test holds both to that.
+The bytes are those that ``schemas.serde.encode`` makes of a ``Delta``, and what is read of them is what
+``schemas.serde.decode_token`` reads: tests hold both to that.
 """
 
+from typing import NamedTuple
+
 from pydantic_core import to_json
+
+
+class PlainDelta(NamedTuple):
+    """A ``schemas.tokens.Delta`` of text, for whoever knows its turn and owner."""
+
+    text: str
+    seq: int
 
 
 class PlainDeltas:
@@ -18,3 +28,24 @@ class PlainDeltas:
     def encode(self, seq: int, text: str, tokens: int) -> bytes:
         """The record value of the delta with this sequence."""
         return b'%b%d,"content":%b,"tokens":%d}' % (self._lead, seq, to_json(text), tokens)
+
+    def decode(self, value: bytes, seq: int) -> PlainDelta | None:
+        """The delta with this sequence in ``value``; None for all that is not written so, or has an escape in it."""
+        opening = b'%b%d,"content":"' % (self._lead, seq)
+        if not value.startswith(opening):
+            return None
+        content, _, tokens = value[len(opening) :].partition(b'","tokens":')
+        if b"\\" in content or not _closes(tokens):
+            return None
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            return None
+        # JSON has no control characters in its strings.
+        return PlainDelta(text, seq) if text.isprintable() else None
+
+
+def _closes(tokens: bytes) -> bool:
+    """Whether this is a number and the end of an object."""
+    digits = tokens[:-1]
+    return tokens.endswith(b"}") and digits.isdigit() and (digits[:1] != b"0" or len(digits) == 1)

@@ -75,6 +75,12 @@ def advance(state: StreamState, event: TokenEvent) -> StreamState:
     return StreamState(cleared, attempt, owner, next_seq, terminal, persisted)
 
 
+def after_deltas(state: StreamState, deltas: int) -> StreamState:
+    """The state after the next ``deltas`` of its owner: what ``advance`` comes to, one by one."""
+    cleared, attempt, owner, next_seq, terminal, persisted = state
+    return StreamState(cleared, attempt, owner, next_seq + deltas, terminal, persisted)
+
+
 def counts(state: StreamState, event: TokenEvent) -> bool:
     """Whether ``event`` changes the turn: the rules above, and no others."""
     if isinstance(event, Persisted):

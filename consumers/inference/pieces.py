@@ -10,7 +10,7 @@ from schemas.content import Content
 from schemas.events import Decision
 from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.ports import OutputPolicy, Verdict
-from schemas.stream_state import StreamState
+from schemas.stream_state import after_deltas
 
 # One backslash and what it escapes; surrogates come in pairs and are judged as one character.
 _ESCAPES: Final = re.compile(r'(?:\\u[0-9a-fA-F]{4})+|\\["\\/bfnrt]')
@@ -45,9 +45,8 @@ def grow(answer: Answer, pieces: Sequence[Piece], at_ms: int) -> Answer:
     for index, text, tokens, calls, logprobs in pieces:
         before = choices[index] if index < len(choices) else NOTHING
         choices = with_choice(choices, index, before.add(text, tokens, calls, logprobs))
-    cleared, attempt, owner, next_seq, terminal, persisted = state
-    state = StreamState(cleared, attempt, owner, next_seq + len(pieces), terminal, persisted)
-    return Answer(state, choices, at_ms if first_at_ms is None else first_at_ms, ended_at_ms, routes)
+    first_at_ms = at_ms if first_at_ms is None else first_at_ms
+    return Answer(after_deltas(state, len(pieces)), choices, first_at_ms, ended_at_ms, routes)
 
 
 def verdict_on(policy: OutputPolicy, answer: Answer, pieces: Sequence[Piece], window_chars: int) -> Verdict | None:

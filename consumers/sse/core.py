@@ -9,6 +9,7 @@ from schemas.errors import ErrorBody, ErrorType, Refusal, Retryable, server_erro
 from schemas.events import CHAT, Api, FinishReason, RateLimits, Turn, Usage
 from schemas.generation import TokenLogprob, ToolCallDelta
 from schemas.ids import public_response_id, public_turn_id
+from schemas.plain_deltas import PlainDelta
 from schemas.ports import Placed, StoredAnswer
 from schemas.tokens import AttemptStarted, Cancelled, Cleared, Delta, Failed, Finished, Persisted, Refused, Terminal
 
@@ -150,6 +151,9 @@ def read_step(events: Sequence[Placed], before: Step) -> tuple[Step, list[Piece]
     pieces: list[Piece] = []
     for event, offset in events:
         match event:
+            case PlainDelta(text, seq):
+                pieces.append(Piece(text, seq, offset))
+                deltas = seq + 1
             case Delta():
                 pieces.append(piece_of(event, offset))
                 deltas = event.seq + 1

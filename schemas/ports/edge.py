@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from schemas.cursors import Cursor
 from schemas.events import Api
+from schemas.plain_deltas import PlainDelta
 from schemas.stream_state import StreamState
 from schemas.tokens import Cleared, TokenEvent
 
@@ -15,7 +16,7 @@ CLIENT_LINK: Final = "turnstream.client_link"
 class Placed(NamedTuple):
     """An event of a turn and the offset of its record in the turn's tokens partition."""
 
-    event: TokenEvent
+    event: TokenEvent | PlainDelta
     offset: int
 
 

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consumers.sse.core import SseSettings, StreamBroken
+from consumers.sse.core import SseSettings, Step, StreamBroken, read_step
 from consumers.sse.live_turns import LiveTurns
 from schemas import ids, serde
 from schemas.errors import Fatal, Retryable
 from schemas.events import Turn
-from schemas.ports import Record
-from schemas.tokens import AttemptStarted, Delta, TokenEvent
+from schemas.plain_deltas import PlainDelta
+from schemas.ports import Placed, Record
+from schemas.tokens import AttemptStarted, Delta
 from schemas.topics import TOKENS
 from tests.support.memory_log import MemoryLog, MemoryLogTail
 from tests.unit.ingest.edge_world import HOME, SSE, FakeMetrics, Stages, live_turns, until
@@ -46,8 +47,12 @@ async def running(turns: LiveTurns) -> AsyncIterator[LiveTurns]:
         following.cancel()
 
 
-def texts(events: list[TokenEvent]) -> list[str]:
-    return [event.content.text for event in events if isinstance(event, Delta)]
+def kinds(placed: Sequence[Placed]) -> list[str]:
+    return ["delta" if isinstance(event, PlainDelta) else event.type for event, _ in placed]
+
+
+def texts(placed: Sequence[Placed]) -> list[str]:
+    return [piece.text for piece in read_step(placed, Step())[1]]
 
 
 async def test_readers_get_their_own_turn_once_and_in_order() -> None:
@@ -63,11 +68,11 @@ async def test_readers_get_their_own_turn_once_and_in_order() -> None:
             stages.put(AttemptStarted(turn_id=turn.turn_id, attempt=1, owner="zombie"))
             stages.finish()
         for reader in readers:
-            events: list[TokenEvent] = []
-            while not events or events[-1].type != "finished":
-                events += [event for event, _ in await reader.next_events(1)]
-            assert [event.type for event in events] == ["cleared", "attempt_started", "delta", "delta", "finished"]
-            assert texts(events) == ["a", "b"]
+            placed: list[Placed] = []
+            while "finished" not in kinds(placed):
+                placed += await reader.next_events(1)
+            assert kinds(placed) == ["cleared", "attempt_started", "delta", "delta", "finished"]
+            assert texts(placed) == ["a", "b"]
             reader.close()
         assert turns.state(one.turn_id) is None
 
@@ -100,7 +105,7 @@ async def test_foreign_and_malformed_records_disturb_nobody() -> None:
         for key in (b"foreign", turn.turn_id.encode()):
             log.put(TOKENS.name, key, b"not JSON", partition=HOME[0])
         Stages(log, turn).clear()
-        assert [event.type for event, _ in await reader.next_events(1)] == ["cleared", "attempt_started"]
+        assert kinds(await reader.next_events(1)) == ["cleared", "attempt_started"]
 
 
 async def test_draining_breaks_every_reader() -> None:
