@@ -15,7 +15,7 @@ from schemas.events import InferenceRequested
 class Streaming:
     """Posts one piece of an answer after another, for as long as there is nothing else to decide.
 
-    Thousands of pieces a second pass here, and to wake a task for each costs as much as the pieces do (ADR 33).
+    Thousands of pieces a second pass here: plain functions, called by the beat and by what landed (ADR 33).
     Whatever is no piece from the middle of an answer wakes the task of the turn, which finds all that it needs in the
     turn itself.
     """
