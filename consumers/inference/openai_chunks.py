@@ -146,19 +146,14 @@ class _Choice:
 
     def take(self) -> Generated:
         """All that was not told yet."""
-        if self._calls or self._logprobs:
-            step = Generated(
-                text=self._text,
-                tokens=self.tokens,
-                choice=self.index,
-                tool_calls=tuple(self._calls),
-                logprobs=tuple(self._logprobs),
-            )
-            self._forget()
-            return step
-        # Nearly always: no more work than it takes.
-        step = Generated(self._text, self.tokens, choice=self.index)
-        self._text, self.tokens = "", 0
+        step = Generated(
+            text=self._text,
+            tokens=self.tokens,
+            choice=self.index,
+            tool_calls=tuple(self._calls),
+            logprobs=tuple(self._logprobs),
+        )
+        self._forget()
         return step
 
 

@@ -9,7 +9,6 @@ from consumers.inference.turn_clock import TurnClock
 from consumers.inference.turn_log import TurnLog
 from consumers.inference.turn_ports import TurnPorts
 from schemas.errors import OutcomeUnknown
-from schemas.events import InferenceRequested
 
 
 class Streaming:
@@ -20,10 +19,10 @@ class Streaming:
     turn itself.
     """
 
-    def __init__(self, ports: TurnPorts, request: InferenceRequested, log: TurnLog, clock: TurnClock) -> None:
+    def __init__(self, ports: TurnPorts, pool: str, log: TurnLog, clock: TurnClock) -> None:
         self._ports = ports
         self._settings = ports.settings
-        self._request = request
+        self._pool = pool
         self._log = log
         self._clock = clock
         self._generation: Generation
@@ -68,6 +67,6 @@ class Streaming:
         pieces = generation.unsent(answer, self._settings.delta_chars_max)
         if not pieces or generation.ended or generation.ending:
             return ()
-        self._ports.succeed(self._request.pool)
+        self._ports.succeed(self._pool)
         verdict = verdict_on(self._ports.policy, answer, pieces, self._settings.policy_window_chars_max)
         return pieces if verdict is None else ()

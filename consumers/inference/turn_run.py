@@ -12,10 +12,10 @@ from contextlib import suppress
 import structlog
 
 from consumers.inference import core, failures, turn_outcome
-from consumers.inference.answer import can_go_on, fold_all, handed_on
+from consumers.inference.answer import can_go_on, handed_on
 from consumers.inference.generation import Generation
 from consumers.inference.outage import Circumstances, Outage, Reaction, after_failure, pause_ms, react
-from consumers.inference.pieces import Piece, verdict_on
+from consumers.inference.pieces import Piece, grow, verdict_on
 from consumers.inference.streaming import Streaming
 from consumers.inference.turn_clock import TurnClock
 from consumers.inference.turn_log import Displaced, TurnLog
@@ -38,7 +38,7 @@ class TurnRun:
         self._turn = request.turn
         self._log = log
         self._clock = TurnClock(request.turn.deadline_ms - ports.now_ms())
-        self._streaming = Streaming(ports, request, log, self._clock)
+        self._streaming = Streaming(ports, request.pool, log, self._clock)
         self._generation: Generation | None = None
         self._generations = 0
         self._started_s = 0.0
@@ -157,10 +157,9 @@ class TurnRun:
             filtered = (FinishReason.CONTENT_FILTER,) * self._turn.generation.n
             await self._finish(generation, filtered, ())
             return
-        deltas = core.deltas(answer, self._turn.turn_id, pieces)
-        if generation.ended and not generation.unsent(fold_all(answer, deltas, self._ports.now_ms()), 1):
+        if generation.ended and not generation.unsent(grow(answer, pieces, self._ports.now_ms()), 1):
             reasons = core.finish_reasons(generation.reasons, generation.choices, self._turn.generation.n)
-            await self._finish(generation, reasons, deltas)
+            await self._finish(generation, reasons, core.deltas(answer, self._turn.turn_id, pieces))
         else:
             await self._known(self._streaming.go(generation, pieces))
         generation.sent(self._log.answer)

@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -22,8 +23,12 @@ def test_all_who_rest_until_a_beat_go_on_at_one_moment_in_their_order() -> None:
     async def went_on() -> list[tuple[int, float]]:
         beats, loop = Beats(), asyncio.get_running_loop()
         times: list[tuple[int, float]] = []
+
+        def note(number: int) -> None:
+            times.append((number, loop.time()))
+
         for number in range(3):
-            beats.rest(40, lambda number=number: times.append((number, loop.time())))  # type: ignore[misc]
+            beats.rest(40, partial(note, number))
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.02)
         return times
